@@ -1,0 +1,23 @@
+"""One error type for everything a user or a broken host can cause.
+
+A RackhandError renders as one line: what happened, where, and what to do next.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RackhandError(Exception):
+    """Say what went wrong, where, and the next thing to try.
+
+    `code` is stable and documented in docs/reference/errors.md; `evidence` holds quoted lines (journal, apt output).
+    """
+
+    code: str
+    what: str
+    where: str
+    next_step: str
+    evidence: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what} [{self.code}] → {self.next_step}"
