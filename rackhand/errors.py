@@ -6,7 +6,7 @@ A RackhandError renders as one line: what happened, where, and what to do next.
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class RackhandError(Exception):
     """Say what went wrong, where, and the next thing to try.
 
