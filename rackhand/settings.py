@@ -8,34 +8,32 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from rackhand import setting_types as types
 from rackhand.errors import RackhandError
+from rackhand.setting_conflicts import LOOPBACK, OWNED_OPTIONS, conflicts
+from rackhand.setting_types import Auto, EnvironmentName, Few, Name, OptionName, OptionValue, Port, Seconds
+
+__all__ = ["LOOPBACK", "OWNED_OPTIONS", "PREFIXES", "Settings", "load", "secret"]
 
 PREFIXES = ("driver_", "gpu_", "engine_", "model_", "serve_", "gate_", "preflight_", "report_")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
-Port = Annotated[int, Field(ge=1024, le=65535)]
-Seconds = Annotated[int, Field(ge=1, le=86_400)]
-Scalar = bool | int | float | str
-OptionValue = Scalar | list[Scalar] | dict[str, Any]
-EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-SecretSource = Annotated[str, Field(pattern=r"^(env|file):.+$")]
 
 
 class Settings(BaseModel):
     """Everything an operator may wish for one host; defaults are in group_data/all.py's terms."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, protected_namespaces=()
+    )
 
     driver_manage: bool = True
-    driver_branch: Annotated[str, Field(pattern=r"^\d{3}$")] = "580"
-    driver_version: Annotated[str, Field(pattern=r"^\d{3}\.\d+(\.\d+)?$")] | None = None
-    driver_repository_url: Annotated[str, Field(pattern=r"^https?://.+[^/]$")] | None = None
-    driver_key_fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")] | None = None
+    driver_branch: types.Branch = "580"
+    driver_version: types.DriverVersion | None = None
+    driver_repository_url: types.BaseUrl | None = None
+    driver_key_fingerprint: types.Fingerprint | None = None
     driver_reboot_allowed: bool = True
     driver_reboot_timeout_s: Seconds = 1800
     driver_install_timeout_s: Seconds = 3600
@@ -43,9 +41,9 @@ class Settings(BaseModel):
     gpu_count: Annotated[int, Field(ge=0, le=64)] | None = None
     gpu_model: str | None = None
 
-    engine_version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+(\.?(post|rc)\d+)?$")] = "0.33.0"
+    engine_version: types.EngineVersion = "0.33.0"
     engine_requirements: str = "requirements/vllm-0.33.0.txt"
-    engine_python: Annotated[str, Field(pattern=r"^3\.\d+$")] = "3.12"
+    engine_python: types.PythonVersion = "3.12"
     engine_uv_env: dict[EnvironmentName, str] = {}
     engine_uv_path: str | None = None
     engine_host_packages: tuple[str, ...] = ("gcc", "libc6-dev")
@@ -54,21 +52,21 @@ class Settings(BaseModel):
 
     model_name: Name
     model_path: str | None = None
-    model_hub_id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
-    model_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")] | None = None
-    model_hub_endpoint: Annotated[str, Field(pattern=r"^https?://")] | None = None
-    model_hub_token_from: SecretSource | None = None
+    model_hub_id: types.HubId | None = None
+    model_revision: types.Revision | None = None
+    model_hub_endpoint: types.BaseUrl | None = None
+    model_hub_token_from: types.SecretSource | None = None
     model_transfer_timeout_s: Seconds = 14_400
 
     serve_host: str = "127.0.0.1"
     serve_port: Port = 8000
-    serve_instances: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
-    serve_tensor_parallel_size: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
+    serve_instances: Auto | Few = "auto"
+    serve_tensor_parallel_size: Auto | Few = "auto"
     serve_max_model_len: Annotated[int, Field(ge=16)] | None = None
     serve_gpu_memory_utilization: Annotated[float, Field(ge=0.5, le=0.98)] = 0.92
-    serve_options: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], OptionValue] = {}
+    serve_options: dict[OptionName, OptionValue] = {}
     serve_env: dict[EnvironmentName, str] = {}
-    serve_api_key_from: SecretSource | None = None
+    serve_api_key_from: types.SecretSource | None = None
     serve_shutdown_timeout_s: Seconds = 60
 
     gate_start_timeout_s: Seconds | None = None
@@ -78,63 +76,37 @@ class Settings(BaseModel):
     report_dir: str = "reports"
 
     @model_validator(mode="after")
-    def _one_model_source(self) -> "Settings":
-        if (self.model_path is None) == (self.model_hub_id is None):
-            raise ValueError("give exactly one of model_path (a directory here) and model_hub_id (owner/name)")
-        if self.model_hub_id and not (self.model_revision and len(self.model_revision) == 40):
-            raise ValueError("model_hub_id needs model_revision, the full 40-digit commit: a branch name can change under you")
-        return self
-
-    @model_validator(mode="after")
-    def _public_bind_needs_key(self) -> "Settings":
-        if self.serve_host not in LOOPBACK and self.serve_api_key_from is None:
-            raise ValueError(
-                f"serve_host {self.serve_host} is public and serve_api_key_from is not set: anybody could use the GPUs; "
-                "set serve_api_key_from = 'env:NAME' or 'file:PATH', or bind to 127.0.0.1"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _options_do_not_shadow(self) -> "Settings":
-        owned = sorted(OWNED_OPTIONS.keys() & self.serve_options.keys())
-        if owned:
-            raise ValueError("; ".join(f"serve_options must not hold '{name}': {OWNED_OPTIONS[name]}" for name in owned))
-        if "VLLM_API_KEY" in self.serve_env or "HF_TOKEN" in self.serve_env:
-            raise ValueError("secrets do not belong in serve_env: use serve_api_key_from or model_hub_token_from")
+    def _no_conflicts(self) -> "Settings":
+        found = conflicts(self.model_dump())
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
 
-OWNED_OPTIONS = {
-    "api-key": "it would be readable in the config file; use serve_api_key_from",
-    "hf-token": "it would be readable in the config file; use model_hub_token_from",
-    "config": "rackhand writes that file",
-    "model": "use model_path or model_hub_id",
-    "served-model-name": "use model_name",
-    "host": "use serve_host",
-    "port": "use serve_port",
-    "tensor-parallel-size": "use serve_tensor_parallel_size",
-    "max-model-len": "use serve_max_model_len",
-    "gpu-memory-utilization": "use serve_gpu_memory_utilization",
-    "shutdown-timeout": "use serve_shutdown_timeout_s",
-}
+HINTS: dict[str, Any] = {name: get_type_hints(Settings, include_extras=True)[name] for name in Settings.model_fields}
+DEFAULTS: dict[str, Any] = {name: f.default for name, f in Settings.model_fields.items() if not f.is_required()}
 
 
 def load(data: Mapping[str, Any], where: str) -> Settings:
     """Check the merged host data of one host and return its Settings.
 
-    Raises RackhandError `settings` that names every bad key at once.
+    Raises RackhandError `settings` that names every bad key at once and repeats no text value: it may be a secret.
     """
-    known = Settings.model_fields
-    ours = {key: _plain(value) for key, value in data.items() if key.startswith(PREFIXES)}
-    unknown = [_unknown(key) for key in sorted(ours.keys() - known.keys())]
-    problems: list[str] = []
+    ours = {key: _plain(value) for key, value in data.items() if key in HINTS}
+    problems = [text for key in sorted(data.keys() - HINTS.keys()) for text in _unknown(key)]
     settings: Settings | None = None
     try:
-        settings = Settings(**{key: value for key, value in ours.items() if key in known})
+        settings = Settings(**ours)
     except ValidationError as error:
-        problems = [_explain(detail) for detail in error.errors(include_input=False, include_url=False)]
-    if settings is None or unknown:
-        raise RackhandError("settings", "; ".join(unknown + problems), where, "correct the inventory or group_data (reference: group_data/all.py)")
+        problems += _explain(error)
+        problems += conflicts({**DEFAULTS, **ours})
+    if settings is None or problems:
+        raise RackhandError(
+            "settings",
+            "; ".join(problems),
+            where,
+            "correct the inventory or group_data (reference: group_data/all.py)",
+        )
     return settings
 
 
@@ -148,10 +120,14 @@ def secret(source: str | None, key: str, where: str) -> SecretStr | None:
     kind, _, name = source.partition(":")
     try:
         value = os.environ.get(name, "") if kind == "env" else Path(name).expanduser().read_text().strip()
-    except OSError as error:
-        raise RackhandError("secret", f"{key}: cannot read {name} ({error.strerror})", where, "create the file, mode 0600") from None
-    if not value or "\n" in value:
-        raise RackhandError("secret", f"{key}: {source} is empty or has several lines", where, f"provide one line in {source}")
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not readable as text"
+        raise RackhandError(
+            "secret", f"{key}: cannot read {name} ({why})", where, "create the file, mode 0600"
+        ) from None
+    if not value or any(ord(character) < 32 for character in value):
+        what = f"{key}: {source} is empty or has several lines"
+        raise RackhandError("secret", what, where, f"provide one line in {source}")
     return SecretStr(value)
 
 
@@ -159,12 +135,26 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _unknown(key: str) -> str:
-    near = difflib.get_close_matches(key, Settings.model_fields, n=1)
-    return f"unknown setting '{key}'" + (f" (did you mean '{near[0]}'?)" if near else "")
+def _unknown(key: str) -> list[str]:
+    # A misspelt prefix leaves our name space: outside it, only a near miss of a real setting is called a typo.
+    near = difflib.get_close_matches(key, HINTS, n=1, cutoff=0.6 if key.startswith(PREFIXES) else 0.88)
+    if not near and not key.startswith(PREFIXES):
+        return []
+    return [f"unknown setting '{key}'" + (f" (did you mean '{near[0]}'?)" if near else "")]
 
 
-def _explain(detail: Any) -> str:
-    path = ".".join(str(part) for part in detail["loc"])
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message
+def _explain(error: ValidationError) -> list[str]:
+    details = error.errors(include_input=False, include_url=False)
+    return list(dict.fromkeys(_sentence(detail["loc"], detail["type"]) for detail in details if detail["loc"]))
+
+
+def _sentence(loc: tuple[str | int, ...], kind: str) -> str:
+    setting = str(loc[0])
+    if kind == "missing":
+        return f"{setting}: is required, {types.allowed(HINTS[setting])}"
+    key, item = types.parts(HINTS[setting])
+    if loc[-1] == "[key]":
+        return f"{setting}: '{loc[1]}' must be {types.allowed(key)}"
+    if item is not None and len(loc) > 1:
+        return f"{setting}[{loc[1]!r}]: must be {types.allowed(item)}"
+    return f"{setting}: must be {types.allowed(HINTS[setting])}"

@@ -1,0 +1,85 @@
+"""Base images of practice hosts: built once by mmdebstrap, shared by every host and checkout."""
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+from rackhand.lab import lock, places, shell
+
+PACKAGES = (
+    # an ordinary server
+    *("systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "iproute2", "sudo", "ca-certificates", "curl"),
+    *("procps", "pciutils", "util-linux", "kmod", "less", "gpgv", "xz-utils"),
+    # what an engine needs to compile and to run
+    *("gcc", "g++", "libc6-dev", "python3-dev", "libnuma1"),
+)
+# Nobody logs in at a console here, and the apt timers would hold the lock of a host that was just booted.
+MASKED = (
+    *("getty.target", "getty@.service", "console-getty.service", "systemd-logind.service"),
+    *("apt-daily.timer", "apt-daily.service", "apt-daily-upgrade.timer", "apt-daily-upgrade.service"),
+    *("dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "motd-news.timer"),
+    *("systemd-tmpfiles-clean.timer", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service"),
+    *("systemd-journal-catalog-update.service", "systemd-hwdb-update.service", "systemd-update-done.service"),
+)
+FINISH = (
+    'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/machine-id "$1"/etc/resolv.conf "$1"/etc/hostname '
+    '"$1"/var/lib/dbus/machine-id; mkdir -p "$1"/var/log/journal "$1"/root/.ssh; : > "$1"/etc/fstab; '
+    'ln -sf /lib/systemd/system/multi-user.target "$1"/etc/systemd/system/default.target; '
+    'for unit in ' + " ".join(MASKED) + '; do ln -sf /dev/null "$1"/etc/systemd/system/$unit; done'
+)
+BUILD_TIMEOUT_S = 1200
+
+
+def ensure(suite: str) -> Path:
+    """Return the root directory of the cached image of a Debian or Ubuntu `suite`, building it at the first call."""
+    sources = _outer_sources(suite)
+    key = hashlib.sha256(repr((suite, PACKAGES, FINISH, sources)).encode()).hexdigest()[:12]
+    image = places.cache() / "images" / f"{suite}-{key}"
+    if image.is_dir():
+        return image
+    with lock.exclusive(places.locks() / f"image-{image.name}.lock", BUILD_TIMEOUT_S):
+        if not image.is_dir():
+            _build(suite, sources, image)
+    return image
+
+
+def _build(suite: str, sources: str, image: Path) -> None:
+    """Build beside the final place and rename, so that an image is either whole or absent."""
+    draft = image.with_suffix(".draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    places.say(f"building the {suite} base image, once: about a minute")
+    options = ["--variant=minbase", "--mode=root", f"--include={','.join(PACKAGES)}"]
+    options += ["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"]
+    options += ["--dpkgopt=path-exclude=/usr/share/doc/*", '--aptopt=Acquire::Languages "none"']
+    options += [f"--customize-hook={FINISH}"]
+    mirror = ["-"] if sources else []
+    argv = ["mmdebstrap", "--quiet", *options, suite, str(draft), *mirror]
+    try:
+        shell.run(argv, stdin=sources or None, timeout_s=BUILD_TIMEOUT_S)
+        draft.rename(image)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _outer_sources(suite: str) -> str:
+    """Return the outer machine's own package sources of `suite`, or nothing: then mmdebstrap takes its defaults."""
+    folder = Path("/etc/apt/sources.list.d")
+    for files, separator in (
+        (sorted(folder.glob("*.sources")), "\n\n"),
+        ([Path("/etc/apt/sources.list"), *sorted(folder.glob("*.list"))], "\n"),
+    ):
+        entries = [entry for file in files if file.is_file() for entry in file.read_text().split(separator)]
+        kept = [entry.strip() for entry in entries if _is_distribution(entry, suite)]
+        if kept:
+            return separator.join(kept) + "\n"
+    return ""
+
+
+def _is_distribution(entry: str, suite: str) -> bool:
+    """Tell the distribution's own archive from third parties that use the same suite names."""
+    words = set(entry.split())
+    signed_by_others = "signed-by" in entry.lower() and not re.search("(debian|ubuntu)-archive-keyring", entry)
+    binary = not entry.lstrip().startswith(("#", "deb-src"))
+    return binary and not signed_by_others and "main" in words and bool(words & {suite, f"{suite}-security"})

@@ -1,0 +1,73 @@
+"""Make sure the outer machine has the Debian packages a practice fleet is built from."""
+
+import os
+import shutil
+from pathlib import Path
+
+from rackhand.errors import RackhandError
+from rackhand.lab import lock, places, shell
+
+# Package → one file that it alone brings.
+PACKAGES = {
+    "systemd-container": "systemd-nspawn",
+    "mmdebstrap": "mmdebstrap",
+    "iproute2": "ip",
+    "nftables": "nft",
+    "openssh-client": "ssh-keygen",
+    "util-linux": "nsenter",
+    "gcc": "gcc",
+    "libc6-dev": "/usr/include/stdlib.h",
+    "dpkg-dev": "dpkg-scanpackages",
+    "apt-utils": "apt-ftparchive",
+    "gnupg": "gpg",
+    "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
+}
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+INSTALL_TIMEOUT_S = 900
+
+
+def missing() -> list[str]:
+    """Return the Debian packages that the outer machine lacks."""
+    return [package for package, proof in PACKAGES.items() if not _present(proof)]
+
+
+def ensure() -> None:
+    """Install what is missing, as root; otherwise raise lab.root or lab.packages."""
+    if os.geteuid() != 0:
+        raise RackhandError(
+            "lab.root", "practice hosts are booted by root only", "this machine", "run the same command as root"
+        )
+    if not missing():
+        return
+    with lock.exclusive(places.locks() / "packages.lock", INSTALL_TIMEOUT_S):
+        packages = missing()
+        if packages:
+            _install(packages)
+
+
+def _present(proof: str) -> bool:
+    if proof.startswith("/"):
+        return Path(proof).exists()
+    return shutil.which(proof, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}") is not None
+
+
+def _install(packages: list[str]) -> None:
+    if shutil.which("apt-get") is None:
+        raise _refusal(packages, "there is no apt-get here")
+    places.say(f"installing {', '.join(packages)}")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    shell.attempt(["apt-get", "update", "-qq"], timeout_s=INSTALL_TIMEOUT_S, env=quiet)
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+    done = shell.attempt(install, timeout_s=INSTALL_TIMEOUT_S, env=quiet)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise _refusal(packages, lines[-1] if lines else f"apt-get ended with {done.returncode}")
+
+
+def _refusal(packages: list[str], reason: str) -> RackhandError:
+    return RackhandError(
+        "lab.packages",
+        f"missing {', '.join(packages)} ({reason})",
+        "this machine",
+        f"install them: apt-get install {' '.join(packages)}",
+    )

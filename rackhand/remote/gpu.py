@@ -1,0 +1,90 @@
+"""What the buses, the kernel and the packages say about GPUs and their driver. Read-only, needs no driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+NVIDIA = "0x10de"
+FIELDS = ("vendor", "device", "class", "subsystem_vendor", "subsystem_device")
+
+
+def pci() -> list[dict[str, Any]]:
+    """List NVIDIA's PCI functions (GPUs and NVSwitches alike) from sysfs."""
+    devices = []
+    for path in sorted(Path("/sys/bus/pci/devices").glob("*")):
+        values = {name: _read(path / name) for name in FIELDS}
+        if values["vendor"] != NVIDIA:
+            continue
+        driver = path / "driver"
+        devices.append(
+            {
+                "address": path.name,
+                "device_class": values.pop("class"),
+                "driver": Path(os.readlink(driver)).name if driver.is_symlink() else "",
+                "numa_node": int(_read(path / "numa_node") or "-1"),
+                **values,
+            }
+        )
+    return devices
+
+
+def driver() -> dict[str, Any]:
+    """Say which driver is loaded and which library is installed; absence is None."""
+    text = _read(Path("/proc/driver/nvidia/version"))
+    loaded = re.search(r"x86_64\s+(\d+\.[\d.]+)|aarch64\s+(\d+\.[\d.]+)|Kernel Module\s+(\d+\.[\d.]+)", text)
+    return {
+        "loaded": next((group for group in loaded.groups() if group), None) if loaded else None,
+        "flavour": "open" if "Open Kernel Module" in text else ("proprietary" if loaded else ""),
+        "library": _library_version(),
+        "nouveau": Path("/sys/module/nouveau").is_dir(),
+        "runfile": Path("/usr/bin/nvidia-uninstall").exists(),
+    }
+
+
+def _library_version() -> str | None:
+    for folder in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"):
+        link = Path(folder) / "libnvidia-ml.so.1"
+        if link.exists():
+            found = re.search(r"\.so\.(\d+\.[\d.]+)$", str(link.resolve()))
+            return found.group(1) if found else None
+    return None
+
+
+def packages(names: list[str]) -> dict[str, Any]:
+    """Return versions of the installed packages among `names` (shell patterns allowed) and everything on hold."""
+    listing = _output(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}|${Package}|${Version}\n", *names]) if names else ""
+    rows = [line.split("|") for line in listing.splitlines() if line.startswith(("ii", "hi"))]
+    return {"installed": {row[1]: row[2] for row in rows}, "held": _output(["apt-mark", "showhold"]).split()}
+
+
+def nvml(loader: str, payload: str) -> dict[str, Any]:
+    """Read NVML in a process of its own, because a wrong call can crash inside the library."""
+    try:
+        done = subprocess.run([sys.executable, "-c", loader], input=payload.encode(), capture_output=True, timeout=60, check=False)
+        answer: dict[str, Any] = json.loads(done.stdout)["result"]
+    except subprocess.TimeoutExpired:
+        return {"state": "hangs", "detail": "NVML did not answer within 60 s", "gpus": []}
+    except (ValueError, KeyError):
+        tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [""]
+        return {"state": "crashed", "detail": f"the NVML probe ended with {done.returncode} {tail[0]}".strip(), "gpus": []}
+    return answer
+
+
+def _output(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}).stdout
+    except FileNotFoundError:
+        return ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

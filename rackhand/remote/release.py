@@ -1,0 +1,49 @@
+"""Put a rendered release onto the host and point `current` to it; both are complete or did not happen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from rackhand.remote import files
+from rackhand.remote.problem import Problem
+
+UNIT = Path("/etc/systemd/system/vllm@.service")
+
+
+def place(root: str, release: str, content: dict[str, dict[str, Any]], venv: str, model: str) -> None:
+    """Write releases/<release> from {path: {text, mode}}; manifest.json last, then one rename makes it visible."""
+    final = Path(root, "releases", release)
+    staging = final.with_name(f".{release}.rackhand-new")
+    files.remove_tree(staging)
+    for path, item in sorted(content.items(), key=lambda pair: pair[0] == "manifest.json"):
+        files.write(staging / path, item["text"], item["mode"])
+    (staging / "venv").symlink_to(f"../../venvs/{venv}")
+    (staging / "model").symlink_to(f"../../models/{model}")
+    _verify(staging / "vllm@.service")
+    files.remove_tree(final)
+    staging.rename(final)
+
+
+def _verify(unit: Path) -> None:
+    probe = unit.with_name("vllm@probe.service")
+    probe.symlink_to(unit.name)
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(probe)], capture_output=True, text=True, check=False)
+    probe.unlink()
+    complaints = [line for line in done.stderr.splitlines() if "vllm@" in line and "is not executable" not in line]
+    if complaints:
+        raise Problem("unit-invalid", "systemd does not accept the rendered unit", "this is a fault of the template; nothing was switched", complaints)
+
+
+def switch(root: str, release: str) -> None:
+    """Make `release` the current one, remember the one before, and install its unit file."""
+    base = Path(root)
+    target = f"releases/{release}"
+    before = os.readlink(base / "current") if (base / "current").is_symlink() else ""
+    if before and before != target:
+        files.link(base / "previous", before)
+    files.link(base / "current", target)
+    if files.write(UNIT, (base / target / "vllm@.service").read_text()):
+        subprocess.run(["systemctl", "daemon-reload"], check=True)

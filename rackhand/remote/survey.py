@@ -1,0 +1,24 @@
+"""One call that reads everything the planner and the steps need to know about a host. It changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rackhand.remote import gpu, host, state
+
+
+def survey(
+    root: str, ports: list[int], packages: list[str], venv: str, model: str, uv: str, user: str, nvml_payload: str, loader: str
+) -> dict[str, Any]:
+    """Return host, resources, PCI, driver, packages, NVML, ports, locks and rackhand's own state."""
+    return {
+        "host": host.identity(),
+        "resources": host.resources(root),
+        "pci": gpu.pci(),
+        "driver": gpu.driver(),
+        "packages": gpu.packages(packages),
+        "nvml": gpu.nvml(loader, nvml_payload),
+        "listeners": host.listeners(ports),
+        "apt_lock": host.apt_lock_holder(),
+        "state": state.state(root, venv, model, uv, user),
+    }

@@ -1,0 +1,75 @@
+"""Settings that are right alone and wrong together.
+
+These rules read raw host data, so that they are reported beside wrong types and unknown keys, all at once.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+OWNED_OPTIONS = {
+    "api-key": "it would be readable in the config file; use serve_api_key_from",
+    "hf-token": "it would be readable in the config file; use model_hub_token_from",
+    "config": "rackhand writes that file",
+    "model": "use model_path or model_hub_id",
+    "served-model-name": "use model_name",
+    "host": "use serve_host",
+    "port": "use serve_port",
+    "tensor-parallel-size": "use serve_tensor_parallel_size",
+    "max-model-len": "use serve_max_model_len",
+    "gpu-memory-utilization": "use serve_gpu_memory_utilization",
+    "shutdown-timeout": "use serve_shutdown_timeout_s",
+}
+_SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSPHRASE|API_?KEY|ACCESS_KEY)$", re.IGNORECASE)
+
+
+def conflicts(values: Mapping[str, Any]) -> list[str]:
+    """Return one sentence for every contradiction among the settings; values may have any type."""
+    return [*_model_source(values), *_public_bind(values), *_owned_options(values), *_secret_environment(values)]
+
+
+def _model_source(values: Mapping[str, Any]) -> list[str]:
+    path, hub = values.get("model_path"), values.get("model_hub_id")
+    if (path is None) == (hub is None):
+        return ["give exactly one of model_path (a directory here) and model_hub_id (owner/name)"]
+    if hub is not None and len(str(values.get("model_revision") or "")) != 40:
+        return ["model_hub_id needs model_revision, the full 40-digit commit: a branch name can change under you"]
+    return []
+
+
+def _public_bind(values: Mapping[str, Any]) -> list[str]:
+    host = values.get("serve_host")
+    if not isinstance(host, str) or host in LOOPBACK or values.get("serve_api_key_from") is not None:
+        return []
+    return [
+        f"serve_host{_address(host)} is public and serve_api_key_from is not set: anybody could use the GPUs; "
+        "set serve_api_key_from = 'env:NAME' or 'file:PATH', or bind to 127.0.0.1"
+    ]
+
+
+def _address(host: str) -> str:
+    try:
+        return f" {ipaddress.ip_address(host)}"
+    except ValueError:
+        return ""
+
+
+def _owned_options(values: Mapping[str, Any]) -> list[str]:
+    options = values.get("serve_options")
+    owned = sorted(OWNED_OPTIONS.keys() & options.keys()) if isinstance(options, Mapping) else []
+    return [f"serve_options must not hold '{name}': {OWNED_OPTIONS[name]}" for name in owned]
+
+
+def _secret_environment(values: Mapping[str, Any]) -> list[str]:
+    environment = values.get("serve_env")
+    names = environment if isinstance(environment, Mapping) else {}
+    found = sorted(name for name in names if isinstance(name, str) and _SECRET_NAME.search(name))
+    if not found:
+        return []
+    return [
+        f"serve_env must not hold {', '.join(found)}: secrets do not belong in serve_env, where every log may print them; "
+        "use serve_api_key_from or model_hub_token_from"
+    ]
