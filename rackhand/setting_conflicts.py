@@ -70,6 +70,6 @@ def _secret_environment(values: Mapping[str, Any]) -> list[str]:
     if not found:
         return []
     return [
-        f"serve_env must not hold {', '.join(found)}: secrets do not belong in serve_env, where every log may print them; "
+        f"serve_env must not hold {', '.join(found)}: secrets do not belong in serve_env, any log may print it; "
         "use serve_api_key_from or model_hub_token_from"
     ]

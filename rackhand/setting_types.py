@@ -27,15 +27,20 @@ Name = Annotated[
         description="a name of letters, digits, '.', '_' and '-', at most 64 characters",
     ),
 ]
-Branch = Annotated[str, Field(pattern=r"^\d{3}$", description="a driver branch of three digits as text, such as '580'")]
+Branch = Annotated[
+    str, Field(pattern=r"^[0-9]{3}$", description="a driver branch of three digits as text, such as '580'")
+]
 DriverVersion = Annotated[
-    str, Field(pattern=r"^\d{3}\.\d+(\.\d+)?$", description="a driver version as text, such as '580.95.05'")
+    str, Field(pattern=r"^[0-9]{3}\.[0-9]+(\.[0-9]+)?$", description="a driver version as text, such as '580.95.05'")
 ]
 EngineVersion = Annotated[
     str,
-    Field(pattern=r"^\d+\.\d+\.\d+(\.?(post|rc)\d+)?$", description="an exact vLLM version as text, such as '0.33.0'"),
+    Field(
+        pattern=r"^[0-9]+\.[0-9]+\.[0-9]+(\.?(post|rc)[0-9]+)?$",
+        description="an exact vLLM version as text, such as '0.33.0'",
+    ),
 ]
-PythonVersion = Annotated[str, Field(pattern=r"^3\.\d+$", description="a Python version as text, such as '3.12'")]
+PythonVersion = Annotated[str, Field(pattern=r"^3\.[0-9]+$", description="a Python version as text, such as '3.12'")]
 BaseUrl = Annotated[
     str, Field(pattern=r"^https?://.+[^/]$", description="an http:// or https:// address without a final slash")
 ]
@@ -43,7 +48,10 @@ Fingerprint = Annotated[
     str,
     Field(pattern=r"^[0-9A-F]{40}$", description="a key fingerprint of 40 upper-case hexadecimal digits, no spaces"),
 ]
-HubId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="a hub name of the form 'owner/name'")]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s]+$", description="an http:// or https:// address")]
+HubId = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$", description="a hub name of the form 'owner/name'")
+]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$", description="a commit of 12 to 64 hexadecimal digits")]
 EnvironmentName = Annotated[
     str,
@@ -70,7 +78,7 @@ SecretSource = Annotated[
     ),
 ]
 
-_PLAIN = {bool: "True or False", int: "a whole number", float: "a number", str: "text", type(None): "None"}
+_PLAIN = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
 def allowed(hint: Any) -> str:
@@ -80,7 +88,7 @@ def allowed(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(repr(value) for value in get_args(hint))
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(allowed(part) for part in get_args(hint))
+        return _union(get_args(hint))
     if get_origin(hint) is tuple:
         return f"a list whose items are each {allowed(get_args(hint)[0])}"
     if get_origin(hint) is dict:
@@ -95,6 +103,11 @@ def parts(hint: Any) -> tuple[Any, Any]:
     if origin is dict:
         return arguments[0], arguments[1]
     return (None, arguments[0]) if origin is tuple else (None, None)
+
+
+def _union(choices: tuple[Any, ...]) -> str:
+    words = " or ".join(allowed(choice) for choice in choices if choice is not type(None))
+    return f"{words}, or None" if type(None) in choices else words
 
 
 def _annotated(base: Any, info: FieldInfo) -> str:

@@ -1,7 +1,7 @@
 """Settings: flat host data in, one frozen, checked Settings out.
 
-group_data/all.py documents every key. A key's prefix names its owner; an unknown key under one of our prefixes is an error,
-because a typo that is ignored changes a fleet silently.
+group_data/all.py documents every key. A key's prefix names its owner; an unknown key under one of our prefixes is an
+error, because a typo that is ignored changes a fleet silently.
 """
 
 import difflib
@@ -54,7 +54,7 @@ class Settings(BaseModel):
     model_path: str | None = None
     model_hub_id: types.HubId | None = None
     model_revision: types.Revision | None = None
-    model_hub_endpoint: types.BaseUrl | None = None
+    model_hub_endpoint: types.Url | None = None
     model_hub_token_from: types.SecretSource | None = None
     model_transfer_timeout_s: Seconds = 14_400
 
