@@ -1,0 +1,150 @@
+/* Reads nvml.conf ("key value" lines written by rackhand.lab.emulation) and the version of the loaded module. */
+#include "fleet.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct fleet fleet;
+
+struct field {
+    const char *name;
+    size_t offset;
+    int is_text;
+};
+
+#define NUMBER(member) {#member, offsetof(struct gpu, member), 0}
+#define WORDS(member) {#member, offsetof(struct gpu, member), 1}
+
+static const struct field FIELDS[] = {
+    NUMBER(brand), NUMBER(architecture), NUMBER(cc_major), NUMBER(cc_minor), NUMBER(domain), NUMBER(bus),
+    NUMBER(device), NUMBER(pci_device_id), NUMBER(pci_subsystem_id), NUMBER(memory_mib), NUMBER(reserved_mib),
+    NUMBER(pcie_gen), NUMBER(pcie_width), NUMBER(pcie_max_width), NUMBER(numa_node), NUMBER(nvlinks),
+    NUMBER(nvlinks_active), NUMBER(nvlink_version), NUMBER(fabric), NUMBER(p2p), NUMBER(ecc), NUMBER(row_remapping),
+    NUMBER(mig_max), NUMBER(lost), NUMBER(power_mw), NUMBER(power_min_mw), NUMBER(power_max_mw),
+    WORDS(name), WORDS(uuid), WORDS(serial),
+};
+
+static const char *place(const char *variable, const char *usual)
+{
+    const char *chosen = getenv(variable);
+    return chosen ? chosen : usual;
+}
+
+static unsigned number(const char *text)
+{
+    return (unsigned)strtoul(text, NULL, 0);
+}
+
+static void keep(char *target, const char *text)
+{
+    strncpy(target, text, TEXT - 1);
+    target[TEXT - 1] = 0;
+}
+
+static void read_slice(struct gpu *gpu, const char *text)
+{
+    /* index memory_mib compute_slices uuid name… */
+    char uuid[TEXT] = "", name[TEXT] = "";
+    unsigned index = 0, memory_mib = 0, compute_slices = 0;
+    if (sscanf(text, "%u %u %u %95s %95[^\n]", &index, &memory_mib, &compute_slices, uuid, name) != 5 || index >= MAX_SLICES)
+        return;
+    struct slice *slice = &gpu->slices[index];
+    slice->kind = KIND_SLICE;
+    slice->gpu = gpu;
+    slice->index = index;
+    slice->memory_mib = memory_mib;
+    slice->compute_slices = compute_slices;
+    keep(slice->uuid, uuid);
+    keep(slice->name, name);
+    if (gpu->slice_count <= index)
+        gpu->slice_count = index + 1;
+}
+
+static void read_process(struct gpu *gpu, const char *text)
+{
+    struct process process = {0, 0, 0};
+    if (gpu->process_count < MAX_PROCESSES &&
+        sscanf(text, "%u %u %u", &process.pid, &process.used_mib, &process.graphics) == 3)
+        gpu->processes[gpu->process_count++] = process;
+}
+
+static void read_gpu_line(struct gpu *gpu, const char *key, const char *value)
+{
+    if (!strcmp(key, "slice"))
+        read_slice(gpu, value);
+    if (!strcmp(key, "process"))
+        read_process(gpu, value);
+    for (size_t i = 0; i < sizeof FIELDS / sizeof FIELDS[0]; i++) {
+        char *target = (char *)gpu + FIELDS[i].offset;
+        if (strcmp(key, FIELDS[i].name))
+            continue;
+        if (FIELDS[i].is_text)
+            keep(target, value);
+        else
+            *(unsigned *)(void *)target = number(value);
+    }
+}
+
+static void read_line(char *line)
+{
+    line[strcspn(line, "\n")] = 0;
+    char *value = strchr(line, ' ');
+    if (!value)
+        return;
+    *value++ = 0;
+    if (!strncmp(line, "gpu.", 4)) {
+        char *key = strchr(line + 4, '.');
+        unsigned index = number(line + 4);
+        if (key && index < MAX_GPUS)
+            read_gpu_line(&fleet.gpus[index], key + 1, value);
+    } else if (!strcmp(line, "count")) {
+        fleet.count = number(value) < MAX_GPUS ? number(value) : MAX_GPUS;
+    } else if (!strcmp(line, "init_error")) {
+        fleet.init_error = number(value);
+    } else if (!strcmp(line, "needs_fabric")) {
+        fleet.needs_fabric = number(value);
+    }
+}
+
+static void read_loaded_version(void)
+{
+    char line[256];
+    FILE *file = fopen(place("RACKHAND_LAB_NVIDIA_VERSION", "/proc/driver/nvidia/version"), "r");
+    if (!file)
+        return;
+    if (fgets(line, sizeof line, file)) {
+        char *after = strstr(line, "x86_64");
+        if (after)
+            sscanf(after + 6, " %95s", fleet.loaded_version);
+    }
+    fclose(file);
+}
+
+void fleet_read(void)
+{
+    char line[512];
+    memset(&fleet, 0, sizeof fleet);
+    for (unsigned i = 0; i < MAX_GPUS; i++) {
+        fleet.gpus[i].kind = KIND_GPU;
+        fleet.gpus[i].index = i;
+    }
+    read_loaded_version();
+    FILE *file = fopen(place("RACKHAND_LAB_NVML_CONF", "/etc/rackhand-lab/nvml.conf"), "r");
+    if (!file)
+        return;
+    while (fgets(line, sizeof line, file))
+        read_line(line);
+    fclose(file);
+}
+
+int fabric_is_ready(void)
+{
+    return access(place("RACKHAND_LAB_FABRIC_READY", "/run/nvidia-fabricmanager/ready"), F_OK) == 0;
+}
+
+int persistence_is_on(void)
+{
+    return access(place("RACKHAND_LAB_PERSISTENCED", "/run/nvidia-persistenced"), F_OK) == 0;
+}

@@ -1,0 +1,53 @@
+/* What the emulated driver libraries know of a practice host. Test equipment: no product code reads this. */
+#ifndef RACKHAND_LAB_FLEET_H
+#define RACKHAND_LAB_FLEET_H
+
+#include <stddef.h>
+
+#define MAX_GPUS 16
+#define MAX_SLICES 8
+#define MAX_PROCESSES 16
+#define TEXT 96
+
+enum { KIND_GPU = 1, KIND_SLICE = 2 };
+
+struct process {
+    unsigned pid, used_mib, graphics;
+};
+
+struct gpu;
+
+struct slice {
+    int kind;
+    struct gpu *gpu;
+    unsigned index, memory_mib, compute_slices;
+    char name[TEXT], uuid[TEXT];
+};
+
+struct gpu {
+    int kind;
+    unsigned index, brand, architecture, cc_major, cc_minor;
+    unsigned domain, bus, device, pci_device_id, pci_subsystem_id;
+    unsigned memory_mib, reserved_mib;
+    unsigned pcie_gen, pcie_width, pcie_max_width, numa_node;
+    unsigned nvlinks, nvlinks_active, nvlink_version, fabric, p2p;
+    unsigned ecc, row_remapping, mig_max, slice_count, process_count, lost;
+    unsigned power_mw, power_min_mw, power_max_mw;
+    char name[TEXT], uuid[TEXT], serial[TEXT];
+    struct slice slices[MAX_SLICES];
+    struct process processes[MAX_PROCESSES];
+};
+
+struct fleet {
+    unsigned count, init_error, needs_fabric;
+    char loaded_version[TEXT];
+    struct gpu gpus[MAX_GPUS];
+};
+
+extern struct fleet fleet;
+
+void fleet_read(void);
+int fabric_is_ready(void);
+int persistence_is_on(void);
+
+#endif

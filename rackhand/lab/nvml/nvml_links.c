@@ -1,0 +1,129 @@
+/* libnvidia-ml.so.1 of a practice host: NVLink, topology, MIG. */
+#include "nvml.h"
+
+static int find_link(nvmlDevice_t handle, unsigned link, struct gpu **gpu)
+{
+    int refused = find_gpu(handle, gpu);
+    if (refused)
+        return refused;
+    if (!(*gpu)->nvlinks || !(*gpu)->nvlinks_active)
+        return NOT_SUPPORTED;
+    return link < (*gpu)->nvlinks ? SUCCESS : INVALID_ARGUMENT;
+}
+
+int nvmlDeviceGetNvLinkState(nvmlDevice_t handle, unsigned link, unsigned *active)
+{
+    struct gpu *gpu;
+    int refused = find_link(handle, link, &gpu);
+    return refused ? refused : answer_number(active, link < gpu->nvlinks_active);
+}
+
+int nvmlDeviceGetNvLinkVersion(nvmlDevice_t handle, unsigned link, unsigned *version)
+{
+    struct gpu *gpu;
+    int refused = find_link(handle, link, &gpu);
+    return refused ? refused : answer_number(version, gpu->nvlink_version);
+}
+
+int nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t handle, unsigned link, unsigned *type)
+{
+    struct gpu *gpu;
+    int refused = find_link(handle, link, &gpu);
+    return refused ? refused : answer_number(type, 2); /* switch */
+}
+
+int nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t one, nvmlDevice_t other, unsigned *level)
+{
+    struct gpu *a, *b;
+    int refused = find_gpu(one, &a);
+    if (!refused)
+        refused = find_gpu(other, &b);
+    if (refused)
+        return refused;
+    if (a == b)
+        return NOT_SUPPORTED;
+    return answer_number(level, a->numa_node == b->numa_node ? 30 : 50); /* host bridge, system */
+}
+
+int nvmlDeviceGetP2PStatus(nvmlDevice_t one, nvmlDevice_t other, unsigned capability, unsigned *status)
+{
+    struct gpu *a, *b;
+    int refused = find_gpu(one, &a);
+    if (!refused)
+        refused = find_gpu(other, &b);
+    if (refused || a == b)
+        return refused ? refused : INVALID_ARGUMENT;
+    int linked = a->nvlinks_active && b->nvlinks_active;
+    int able = capability == 2 ? linked : a->p2p && b->p2p;
+    return answer_number(status, able ? 0 : 5); /* ok, not supported */
+}
+
+int nvmlDeviceGetNumaNodeId(nvmlDevice_t handle, unsigned *node)
+{
+    struct gpu *gpu;
+    int refused = find_gpu(handle, &gpu);
+    (void)node;
+    return refused ? refused : NOT_SUPPORTED; /* as on x86 hosts */
+}
+
+int nvmlDeviceGetMigMode(nvmlDevice_t handle, unsigned *current, unsigned *pending)
+{
+    struct gpu *gpu;
+    int refused = find_gpu(handle, &gpu);
+    if (refused || !gpu->mig_max)
+        return refused ? refused : NOT_SUPPORTED;
+    *current = *pending = gpu->slice_count > 0;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t handle, unsigned index, nvmlDevice_t *slice)
+{
+    struct gpu *gpu;
+    int refused = find_gpu(handle, &gpu);
+    if (refused || !gpu->mig_max)
+        return refused ? refused : NOT_SUPPORTED;
+    if (index >= gpu->mig_max)
+        return INVALID_ARGUMENT;
+    if (index >= gpu->slice_count)
+        return NOT_FOUND;
+    *slice = &gpu->slices[index];
+    return SUCCESS;
+}
+
+int nvmlDeviceIsMigDeviceHandle(nvmlDevice_t handle, unsigned *answer)
+{
+    struct gpu *gpu;
+    struct slice *slice = as_slice(handle);
+    int refused = slice ? SUCCESS : find_gpu(handle, &gpu);
+    return refused ? refused : answer_number(answer, slice != 0);
+}
+
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t handle, nvmlDevice_t *device)
+{
+    struct slice *slice = as_slice(handle);
+    if (!slice)
+        return INVALID_ARGUMENT;
+    *device = slice->gpu;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetGpuInstanceId(nvmlDevice_t handle, unsigned *id)
+{
+    struct slice *slice = as_slice(handle);
+    return slice ? answer_number(id, slice->index + 1) : INVALID_ARGUMENT;
+}
+
+int nvmlDeviceGetComputeInstanceId(nvmlDevice_t handle, unsigned *id)
+{
+    return as_slice(handle) ? answer_number(id, 0) : INVALID_ARGUMENT;
+}
+
+int nvmlDeviceGetAttributes_v2(nvmlDevice_t handle, struct attributes *answer)
+{
+    struct slice *slice = as_slice(handle);
+    if (!slice)
+        return INVALID_ARGUMENT;
+    struct attributes attributes = {slice->compute_slices * 16, 1, 1, 0, 1, 0, slice->compute_slices, slice->compute_slices, slice->memory_mib};
+    *answer = attributes;
+    return SUCCESS;
+}
