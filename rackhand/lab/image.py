@@ -26,7 +26,7 @@ FINISH = (
     'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/machine-id "$1"/etc/resolv.conf "$1"/etc/hostname '
     '"$1"/var/lib/dbus/machine-id; mkdir -p "$1"/var/log/journal "$1"/root/.ssh; : > "$1"/etc/fstab; '
     'ln -sf /lib/systemd/system/multi-user.target "$1"/etc/systemd/system/default.target; '
-    'for unit in ' + " ".join(MASKED) + '; do ln -sf /dev/null "$1"/etc/systemd/system/$unit; done'
+    "for unit in " + " ".join(MASKED) + '; do ln -sf /dev/null "$1"/etc/systemd/system/$unit; done'
 )
 BUILD_TIMEOUT_S = 1200
 
@@ -70,7 +70,7 @@ def _outer_sources(suite: str) -> str:
         (sorted(folder.glob("*.sources")), "\n\n"),
         ([Path("/etc/apt/sources.list"), *sorted(folder.glob("*.list"))], "\n"),
     ):
-        entries = [entry for file in files if file.is_file() for entry in file.read_text().split(separator)]
+        entries = [entry for file in files if file.is_file() for entry in _uncommented(file).split(separator)]
         kept = [entry.strip() for entry in entries if _is_distribution(entry, suite)]
         if kept:
             return separator.join(kept) + "\n"
@@ -81,5 +81,14 @@ def _is_distribution(entry: str, suite: str) -> bool:
     """Tell the distribution's own archive from third parties that use the same suite names."""
     words = set(entry.split())
     signed_by_others = "signed-by" in entry.lower() and not re.search("(debian|ubuntu)-archive-keyring", entry)
-    binary = not entry.lstrip().startswith(("#", "deb-src"))
-    return binary and not signed_by_others and "main" in words and bool(words & {suite, f"{suite}-security"})
+    binary = not entry.lstrip().startswith("deb-src")
+    return (
+        binary
+        and not signed_by_others
+        and "main" in words
+        and bool(words & {suite, f"{suite}-updates", f"{suite}-security"})
+    )
+
+
+def _uncommented(file: Path) -> str:
+    return "\n".join(line for line in file.read_text().splitlines() if not line.startswith("#"))

@@ -71,9 +71,9 @@ class Places:
         """Name the directory that is served over HTTP on the bridge."""
         return self.root / "www"
 
-    def machine(self, host: str) -> str:
-        """Name the nspawn machine of `host`."""
-        return f"{self.digest[:6]}-{host}"
+    def machine(self, number: int) -> str:
+        """Name the nspawn machine with that address; short, because the kernel allows 15 letters for its cable."""
+        return f"{self.digest[:6]}-{number}"
 
 
 def _digest(path: Path) -> str:

@@ -22,7 +22,6 @@ PACKAGES = {
     "gnupg": "gpg",
     "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
 }
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INSTALL_TIMEOUT_S = 900
 
 
@@ -33,10 +32,7 @@ def missing() -> list[str]:
 
 def ensure() -> None:
     """Install what is missing, as root; otherwise raise lab.root or lab.packages."""
-    if os.geteuid() != 0:
-        raise RackhandError(
-            "lab.root", "practice hosts are booted by root only", "this machine", "run the same command as root"
-        )
+    root()
     if not missing():
         return
     with lock.exclusive(places.locks() / "packages.lock", INSTALL_TIMEOUT_S):
@@ -45,10 +41,16 @@ def ensure() -> None:
             _install(packages)
 
 
+def root() -> None:
+    """Raise lab.root unless this process may boot hosts."""
+    if os.geteuid() != 0:
+        raise RackhandError("lab.root", "only root can boot practice hosts", "this machine", "run this as root")
+
+
 def _present(proof: str) -> bool:
     if proof.startswith("/"):
         return Path(proof).exists()
-    return shutil.which(proof, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}") is not None
+    return shutil.which(proof, path=f"{os.environ.get('PATH', '')}:{shell.SYSTEM_PATH}") is not None
 
 
 def _install(packages: list[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rackhand.errors import RackhandError
 
 TIMEOUT_S = 120
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def run(
@@ -16,9 +17,10 @@ def run(
     done = attempt(argv, stdin=stdin, timeout_s=timeout_s, env=env)
     if done.returncode:
         lines = tuple((done.stderr or done.stdout).strip().splitlines()[-5:])
+        decisive = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")
         raise RackhandError(
             "lab.command",
-            f"exit status {done.returncode}: {lines[-1] if lines else 'no output'}",
+            f"exit status {done.returncode}: {decisive}",
             " ".join(argv[:6]),
             "run it by hand to see more, or start over with: rackhand lab down",
             evidence=lines,
@@ -29,15 +31,22 @@ def run(
 def attempt(
     argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = TIMEOUT_S, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `argv` and return it finished, whatever its exit status."""
-    return subprocess.run(
-        list(argv),
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout_s,
-        check=False,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-    )
+    """Run `argv` and return it finished, whatever its exit status; 127 stands for a missing program."""
+    try:
+        return subprocess.run(
+            list(argv),
+            input="" if stdin is None else stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+            env={
+                **os.environ,
+                "PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}",
+                "LC_ALL": "C.UTF-8",
+                **(env or {}),
+            },
+        )
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(list(argv), 127, "", f"{argv[0]}: not found")

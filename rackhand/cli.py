@@ -1,0 +1,32 @@
+"""`rackhand`: commands for people, beside pyinfra's own command line."""
+
+import argparse
+import sys
+
+from rackhand.errors import RackhandError
+from rackhand.lab import commands as lab
+
+# Each has add_parser(subparsers), which sets the default `main`: a function of the parsed arguments that returns the exit status.
+COMMANDS = (lab,)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; a RackhandError becomes one line (and quoted evidence) on stderr and exit status 1."""
+    parser = argparse.ArgumentParser(prog="rackhand", description="Turn bare GPU hosts into healthy vLLM servers.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.main(arguments))
+    except RackhandError as error:
+        for line in error.evidence:
+            print(f"  | {line}", file=sys.stderr)
+        print(f"rackhand: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
