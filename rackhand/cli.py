@@ -6,7 +6,7 @@ import sys
 from rackhand.errors import RackhandError
 from rackhand.lab import commands as lab
 
-# Each has add_parser(subparsers), which sets the default `main`: a function of the parsed arguments that returns the exit status.
+# Each has add_parser(subparsers); it sets the default `main`, which takes the arguments and returns the exit status.
 COMMANDS = (lab,)
 
 

@@ -46,8 +46,7 @@ class Fleet:
                 _refuse_change(host, personality, suite)
             else:
                 host.create(personality, suite)
-            network.ensure(self.places, host.prefix)
-            server.ensure(self.places, f"{host.prefix}.1")
+            self._serve(host)
             if not host.off:
                 host.power_on()
         return host
@@ -80,6 +79,16 @@ class Fleet:
             network.remove(self.places)
             supervisor.remove_traces(self.places)
             shutil.rmtree(self.places.root, ignore_errors=True)
+
+    def _serve(self, host: LabHost) -> None:
+        """Raise what hosts share: bridge, file server and, for hosts with emulated hardware, the driver repository."""
+        with lock.exclusive(self.places.lock, LOCK_TIMEOUT_S):
+            network.ensure(self.places, host.prefix)
+            server.ensure(self.places, f"{host.prefix}.1")
+            if host.facts["personality"] is not None and not (self.places.www / "driver").exists():
+                from rackhand.lab import emulation
+
+                emulation.publish(self.places.www, host.repository_url)
 
     def _processes(self) -> list[int]:
         """Find supervisors first: they would start again what is killed before them."""

@@ -54,6 +54,11 @@ class LabHost:
         return self.fleet.root / "ssh" / "id_ed25519"
 
     @property
+    def repository_url(self) -> str:
+        """Return the base address of the files served on the bridge."""
+        return f"http://{self.prefix}.1:{network.HTTP_PORT}"
+
+    @property
     def facts(self) -> dict[str, str | None]:
         """Return personality and suite as chosen at the first boot; empty for a host that is not whole."""
         file = self.machine.folder / "host.json"
@@ -81,7 +86,15 @@ class LabHost:
             return "off"
         if not self.running:
             return "stopped"
+        if not self.plugged:
+            return "unplugged"
         return "running" if _greets(self.address) else "booting"
+
+    @property
+    def plugged(self) -> bool:
+        """Tell whether the network cable is in."""
+        flags = Path("/sys/class/net") / self.machine.cable / "flags"
+        return flags.is_file() and bool(int(flags.read_text(), 16) & 1)
 
     @property
     def boot_id(self) -> str | None:
@@ -107,7 +120,10 @@ class LabHost:
         folder.parent.chmod(0o755)
         upper.prepare(self.rootfs, self._identity())
         if personality is not None:
-            _install_personality(self.rootfs, personality, f"http://{self.prefix}.1:{network.HTTP_PORT}")
+            from rackhand.lab import emulation
+            from rackhand.lab import personality as personalities
+
+            emulation.install(self.rootfs, personalities.load(personality), self.repository_url, self.name)
         facts = {"personality": personality, "suite": suite, "image": str(base)}
         (folder / "host.json").write_text(json.dumps(facts))
 
@@ -219,10 +235,3 @@ def _greets(address: str) -> bool:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False
-
-
-def _install_personality(upper_directory: Path, personality: str, repository_url: str) -> None:
-    from rackhand.lab import emulation
-    from rackhand.lab import personality as personalities
-
-    emulation.install(upper_directory, personalities.load(personality), repository_url)

@@ -19,6 +19,7 @@ LOCK_TIMEOUT_S = 60
 def claim(fleet: Places) -> str:
     """Choose a free /24, claim it by raising the bridge on it, and return its first three octets."""
     with lock.exclusive(places.locks() / "network.lock", LOCK_TIMEOUT_S):
+        shell.attempt(["ip", "link", "delete", fleet.bridge])
         taken = _routes()
         for prefix in _candidates(fleet.digest):
             if not any(ipaddress.IPv4Network(f"{prefix}.0/24").overlaps(route) for route in taken):
@@ -74,7 +75,6 @@ def _routes() -> list[ipaddress.IPv4Network]:
 
 
 def _raise_bridge(fleet: Places, prefix: str) -> None:
-    shell.attempt(["ip", "link", "delete", fleet.bridge])
     bridge = f"link add {fleet.bridge} type bridge forward_delay 0\naddr add {prefix}.1/24 dev {fleet.bridge}\n"
     shell.run(["ip", "-batch", "-"], stdin=f"{bridge}link set {fleet.bridge} up\n")
     shell.run(["nft", "-f", "-"], stdin=_table(fleet, prefix))
