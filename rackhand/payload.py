@@ -3,6 +3,7 @@
 Nothing is installed on the host and nothing of the arguments appears in its process list.
 """
 
+import ast
 import base64
 import json
 import zlib
@@ -31,13 +32,14 @@ LOADER = (
     " r={'problem':e.to_json()}\n"
     "print(json.dumps(r))\n"
 )
-ORDER = ("problem", "host", "gpu", "state", "survey", "files", "openpgp", "command", "apt", "driver", "account", "venv", "weights", "release", "units", "gate")
 PACKAGE = "rackhand.remote"
 
 
 def pack(call: str, args: dict[str, Any]) -> str:
     """Return the text for standard input that calls `module.function` of rackhand.remote with `args`."""
-    return _encode(_own_modules(), f"{PACKAGE}.{call}", args)
+    module = call.partition(".")[0]
+    modules = [*_packages(), *((f"{PACKAGE}.{name}", _source(name)) for name in _closure(module))]
+    return _encode(modules, f"{PACKAGE}.{call}", args)
 
 
 @cache
@@ -48,14 +50,21 @@ def nvml_probe() -> str:
 
 
 @cache
-def _own_modules() -> tuple[tuple[str, str], ...]:
-    return (*_packages(), *((f"{PACKAGE}.{name}", _source(name)) for name in ORDER))
+def _closure(module: str) -> tuple[str, ...]:
+    """Return the modules of rackhand.remote that `module` needs, itself last."""
+    tree = ast.parse(_source(module))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    direct = [alias.name for node in imports if node.module == PACKAGE for alias in node.names]
+    direct += [node.module.rpartition(".")[2] for node in imports if node.module and node.module.startswith(f"{PACKAGE}.")]
+    needed = [name for dependency in direct for name in _closure(dependency)]
+    return (*dict.fromkeys(needed), module)
 
 
 def _packages() -> tuple[tuple[str, str], ...]:
     return (("rackhand", ""), (PACKAGE, ""))
 
 
+@cache
 def _source(name: str) -> str:
     return files(PACKAGE).joinpath(f"{name}.py").read_text()
 

@@ -8,7 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from rackhand.remote import files
+
 UNIT_FIELDS = ("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "NRestarts", "InvocationID", "Result", "NeedDaemonReload")
+UNIT = Path("/etc/systemd/system/vllm@.service")
 CONFIG_VARIABLE = "RACKHAND_CONFIG"
 
 
@@ -24,7 +27,7 @@ def state(root: str, venv: str, model: str, uv: str, user: str) -> dict[str, Any
         "model_intact": _intact(base / "models" / model),
         "uv": (base / "bin" / uv).exists(),
         "user": _user_exists(user),
-        "unit_sha256": _json(base / "current" / "manifest.json").get("unit_sha256", ""),
+        "unit_sha256": files.sha256(UNIT) if UNIT.is_file() else "",
         "instances": instances(),
     }
 

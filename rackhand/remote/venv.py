@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -64,3 +65,13 @@ def _explain(status: int, lines: list[str], python: str) -> Problem:
     if re.search(r"error sending request|dns error|Could not connect|timed out|Failed to fetch|connection", text, re.IGNORECASE):
         return Problem("package-index", "the package index could not be reached", "check the host's network or engine_uv_env, then run again", evidence)
     return Problem("venv-failed", f"uv ended with status {status}", "look at /var/log/rackhand/venv.log on the host", evidence)
+
+
+def accept_uv(root: str, name: str, sha256: str) -> None:
+    """Move an uploaded uv program into bin/ after checking its checksum."""
+    uploaded = Path(root, "incoming", "uv", name)
+    if files.sha256(uploaded) != sha256:
+        raise Problem("upload", "uv arrived damaged", "run again")
+    uploaded.chmod(0o755)
+    shutil.chown(uploaded, "root", "root")
+    uploaded.rename(Path(root, "bin", name))

@@ -1,0 +1,114 @@
+"""Preflight: everything that rules a host out, as a list of problems. Pure, read-only facts in."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+
+from rackhand.catalog import engine
+from rackhand.errors import RackhandError
+from rackhand.outcome import Problem
+from rackhand.plan import Instance, PlannedGpu
+from rackhand.seen import cards, known_card
+from rackhand.settings import Settings
+from rackhand.survey import Survey
+from rackhand.wishes import Wishes
+
+MARGIN_MIB = 512
+OURS = "vllm@"
+
+
+def system(host: str, survey: Survey, wishes: Wishes) -> list[Problem]:
+    """Check the operating system, the disk and the engine's needs."""
+    return [*_os(host, survey), *_disk(host, survey, wishes), *_engine(host, survey, wishes.settings)]
+
+
+def _os(host: str, survey: Survey) -> Iterator[Problem]:
+    if not survey.host.systemd:
+        yield _problem(host, "no-systemd", "systemd does not run here", "use a host that was booted with systemd")
+    if survey.driver.runfile:
+        yield _problem(host, "runfile-driver", "a driver from NVIDIA's .run installer is here", "run nvidia-uninstall on the host first")
+    if survey.driver.nouveau:
+        yield _problem(host, "nouveau", "the nouveau driver is loaded", "blacklist nouveau, rebuild the initramfs and reboot")
+    if survey.host.secure_boot:
+        yield _problem(host, "secure-boot", "Secure Boot is on and a DKMS module needs a key enrolled on the console", "enrol the key or turn Secure Boot off")
+
+
+def _disk(host: str, survey: Survey, wishes: Wishes) -> Iterator[Problem]:
+    venv = 0 if survey.state.venv.digest == wishes.venv else wishes.settings.engine_disk_mib
+    model = 0 if survey.state.model.files else wishes.weights.total_bytes >> 20
+    need, free = venv + model + MARGIN_MIB, survey.resources.disk_free_mib
+    if need > free and venv + model:
+        what = f"{need:,} MiB are needed below /opt/rackhand ({venv:,} environment, {model:,} weights) and {free:,} MiB are free"
+        yield _problem(host, "disk-too-small", what, f"free {need - free:,} MiB or mount a larger disk there")
+
+
+def _engine(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
+    try:
+        release = engine(settings.engine_version)
+    except RackhandError as error:
+        yield Problem.of(RackhandError(error.code, error.what, host, error.next_step))
+        return
+    branch = int(settings.driver_branch) if settings.driver_manage else int((survey.nvml.driver or "0").split(".")[0])
+    if branch and branch < release.min_driver_branch:
+        what = f"vLLM {settings.engine_version} needs driver {release.min_driver_branch} or newer, {branch} is wished or here"
+        yield _problem(host, "driver-too-old", what, f"set driver_branch to {release.min_driver_branch}, or an older engine_version")
+    if _number(survey.host.glibc) < _number(release.min_glibc):
+        yield _problem(host, "glibc-too-old", f"glibc {survey.host.glibc} is older than {release.min_glibc}", "use a newer distribution release")
+
+
+def hardware(host: str, survey: Survey, found: Sequence[PlannedGpu], settings: Settings) -> list[Problem]:
+    """Check the GPUs against the inventory, against each other's view (PCI, NVML) and against what vLLM can use."""
+    return [*_presence(host, survey, found, settings), *_nvml(host, survey, found), *_ability(host, survey, settings)]
+
+
+def _presence(host: str, survey: Survey, found: Sequence[PlannedGpu], settings: Settings) -> Iterator[Problem]:
+    promised = settings.gpu_count
+    if not found:
+        wish = f"the inventory promises {promised}" if promised else "the PCI bus shows none"
+        yield _problem(host, "no-gpu", f"no NVIDIA GPU here; {wish}", "check the hardware (lspci -nn), or take the host out of the inventory")
+    elif promised is not None and promised != len(found):
+        yield _problem(host, "gpu-count", f"{len(found)} GPUs here ({cards(found)}), the inventory promises {promised}", "look for a fallen GPU (lspci, dmesg) or correct gpu_count")
+    model = settings.gpu_model
+    others = sorted({gpu.card for gpu in found if model and model.lower() not in gpu.card.lower()})
+    if others:
+        yield _problem(host, "gpu-model", f"{', '.join(others)} here, the inventory promises {model}", "check the host or correct gpu_model")
+
+
+def _nvml(host: str, survey: Survey, found: Sequence[PlannedGpu]) -> Iterator[Problem]:
+    if survey.nvml.state == "lost":
+        lost = ", ".join(str(gpu.index) for gpu in survey.nvml.gpus if gpu.lost)
+        yield _problem(host, "gpu-lost", f"NVML has lost GPU {lost}", "look for Xid lines in the kernel log; reset the GPU or reboot")
+    seen = {gpu.address for gpu in survey.nvml.gpus}
+    missing = [gpu.address for gpu in found if gpu.address not in seen]
+    if survey.nvml.state == "ok" and missing:
+        yield _problem(host, "gpu-not-in-nvml", f"{', '.join(missing)} is on the PCI bus and not in NVML", "look for RmInitAdapter or Xid lines in the kernel log")
+    sliced = [gpu.address for gpu in survey.nvml.gpus if gpu.mig]
+    if sliced:
+        yield _problem(host, "mig", f"MIG is on for {', '.join(sliced)}; vLLM cannot be pinned to a slice by UUID", "turn MIG off (nvidia-smi -mig 0) or leave this host out")
+
+
+def _ability(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
+    try:
+        least = engine(settings.engine_version).min_capability
+    except RackhandError:
+        return  # already reported by the engine's own check
+    for function in survey.pci:
+        card = known_card(function)
+        if card is not None and card.capability < least:
+            have, need = (".".join(map(str, pair)) for pair in (card.capability, least))
+            what = f"{card.name} at {function.address} has compute capability {have}, vLLM {settings.engine_version} needs {need}"
+            yield _problem(host, "gpu-too-old", what, "take this host out of the inventory: no current vLLM has kernels for it")
+
+
+def ports(host: str, survey: Survey, instances: Sequence[Instance]) -> list[Problem]:
+    """Check that the planned ports are free or ours."""
+    wanted = {instance.port: instance for instance in instances}
+    taken = [item for item in survey.listeners if item.port in wanted and not PurePath(item.unit).name.startswith(OURS)]
+    return [_problem(host, "port-taken", f"port {item.port} is taken by {item}", "stop that service or set another serve_port") for item in taken]
+
+
+def _problem(host: str, code: str, what: str, next_step: str) -> Problem:
+    return Problem(code=code, what=what, where=host, next_step=next_step)
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -1,0 +1,151 @@
+"""Turn a plan into the texts of a release: unit, environments, vLLM configurations, manifest. Pure but for reading templates/."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import SecretStr
+
+from rackhand import __version__
+from rackhand.envfile import systemd_quote
+from rackhand.plan import Instance, Plan
+from rackhand.settings import Settings
+
+ROOT = "/opt/rackhand"
+USER = "vllm"
+TEMPLATES = Path(__file__).parent.parent / "templates"
+UNIT = "vllm@.service"
+PUBLIC, PRIVATE = 0o644, 0o600
+STOP_MARGIN_S = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedFile:
+    """One file of a release with its final mode."""
+
+    text: str
+    mode: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A release ready to be placed; `configs` maps an instance to the digest of everything that its process depends on."""
+
+    id: str
+    files: Mapping[str, RenderedFile]
+    configs: Mapping[str, str]
+    unit_sha256: str
+
+
+def render(plan: Plan, settings: Settings, api_key: SecretStr | None, nvswitches: int) -> Release:
+    """Render every file of the release; the same inputs give the same id."""
+    unit = _unit(plan, settings, nvswitches)
+    files = {UNIT: RenderedFile(text=unit, mode=PUBLIC)}
+    configs = {}
+    for instance in plan.instances:
+        options = yaml.safe_dump(engine_options(plan, settings, instance), sort_keys=True, default_flow_style=False)
+        pairs = environment(plan, settings, instance, api_key)
+        configs[instance.name] = _digest(unit, options, repr(pairs), plan.venv, plan.model)
+        pairs.append(("RACKHAND_CONFIG", configs[instance.name]))
+        files[f"instances/{instance.name}.yaml"] = RenderedFile(text=options, mode=PUBLIC)
+        files[f"instances/{instance.name}.env"] = RenderedFile(text=_template("vllm.env.j2").render(pairs=pairs), mode=PRIVATE)
+    manifest = _manifest(plan, settings, configs, unit)
+    identity = _digest(json.dumps(manifest, sort_keys=True))
+    text = json.dumps({"id": identity, **manifest}, indent=1, sort_keys=True) + "\n"
+    files["manifest.json"] = RenderedFile(text=text, mode=PUBLIC)
+    return Release(id=identity, files=files, configs=configs, unit_sha256=manifest["unit_sha256"])
+
+
+def engine_options(plan: Plan, settings: Settings, instance: Instance) -> dict[str, Any]:
+    """Return vLLM's options for its --config file.
+
+    vLLM drops `false` from that file without a word and turns null into the text "None" (seen in 0.33): a false flag becomes
+    `no-<flag>: true`, and nothing is ever null.
+    """
+    options: dict[str, Any] = {
+        "model": f"{ROOT}/models/{plan.model}",
+        "served-model-name": settings.model_name,
+        "host": settings.serve_host,
+        "port": instance.port,
+        "gpu-memory-utilization": settings.serve_gpu_memory_utilization,
+        "shutdown-timeout": settings.serve_shutdown_timeout_s,
+        "disable-fastapi-docs": True,
+    }
+    if instance.max_model_len is not None:
+        options["max-model-len"] = instance.max_model_len
+    if len(instance.gpus) > 1:
+        options["tensor-parallel-size"] = len(instance.gpus)
+    options.update(settings.serve_options)
+    return dict(_positive(name, value) for name, value in options.items())
+
+
+def _positive(name: str, value: Any) -> tuple[str, Any]:
+    if value is not False:
+        return name, value
+    return (name.removeprefix("no-") if name.startswith("no-") else f"no-{name}"), True
+
+
+def environment(plan: Plan, settings: Settings, instance: Instance, api_key: SecretStr | None) -> list[tuple[str, str]]:
+    """Return the variables of one instance, the secret among them; they are written to a 0600 file only."""
+    cache = f"{ROOT}/cache/{plan.venv}"
+    variables = {
+        "PATH": f"{ROOT}/venvs/{plan.venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": ",".join(plan.uuids(instance)),
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_CACHE_ROOT": f"{cache}/vllm",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_LOGGING_COLOR": "0",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
+        **settings.serve_env,
+    }
+    if api_key is not None:
+        variables["VLLM_API_KEY"] = api_key.get_secret_value()
+    return sorted(variables.items())
+
+
+def _unit(plan: Plan, settings: Settings, nvswitches: int) -> str:
+    return _template("vllm@.service.j2").render(
+        root=ROOT,
+        user=USER,
+        venv_digest=plan.venv,
+        shutdown_timeout_s=settings.serve_shutdown_timeout_s,
+        stop_timeout_s=settings.serve_shutdown_timeout_s + STOP_MARGIN_S,
+        requires_fabricmanager=nvswitches > 0,
+        read_write_paths=[f"{ROOT}/cache/{plan.venv}"],
+    )
+
+
+def _manifest(plan: Plan, settings: Settings, configs: Mapping[str, str], unit: str) -> dict[str, Any]:
+    """Describe the release for people and for a rollback; no secrets and no values of environment settings."""
+    instances = [
+        {"name": item.name, "port": item.port, "gpus": list(plan.uuids(item)), "config": configs[item.name]} for item in plan.instances
+    ]
+    return {
+        "schema": "rackhand.release/1",
+        "rackhand": __version__,
+        "engine_version": plan.engine_version,
+        "venv": plan.venv,
+        "model": plan.model,
+        "driver": plan.driver.version,
+        "served_name": settings.model_name,
+        "instances": instances,
+        "unit_sha256": hashlib.sha256(unit.encode()).hexdigest(),
+    }
+
+
+def _template(name: str) -> Any:
+    loader = FileSystemLoader(TEMPLATES)
+    jinja = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 — units, not HTML
+    jinja.filters["systemd_quote"] = systemd_quote
+    return jinja.get_template(name)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]

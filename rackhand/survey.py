@@ -1,0 +1,201 @@
+"""What a host said about itself, as frozen and validated data (the answer of rackhand.remote.survey)."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from rackhand.errors import RackhandError
+
+
+class Frozen(BaseModel):
+    """Base of everything read from a host: immutable, unknown fields ignored so that a newer script may say more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class HostFacts(Frozen):
+    """The operating system of a host."""
+
+    hostname: str
+    distribution: str
+    version: str
+    pretty: str
+    kernel: str
+    architecture: str
+    python: str
+    glibc: str
+    boot_id: str
+    systemd: bool
+    secure_boot: bool | None
+
+
+class Resources(Frozen):
+    """Space and memory, all in MiB."""
+
+    disk_free_mib: int
+    disk_total_mib: int
+    memory_mib: int
+    shm_mib: int
+
+
+class PciFunction(Frozen):
+    """One NVIDIA function on the PCI bus; ids as sysfs writes them, `0x10de`."""
+
+    address: str
+    vendor: str
+    device: str
+    device_class: str
+    subsystem_vendor: str
+    subsystem_device: str
+    driver: str
+    numa_node: int
+
+
+class DriverFacts(Frozen):
+    """The loaded kernel module against the installed library; None means absent."""
+
+    loaded: str | None
+    flavour: str
+    library: str | None
+    nouveau: bool
+    runfile: bool
+
+    @property
+    def ready(self) -> bool:
+        return self.loaded is not None and self.loaded == self.library
+
+
+class Packages(Frozen):
+    """Installed versions of the packages that were asked about, and everything on hold."""
+
+    installed: dict[str, str]
+    held: tuple[str, ...]
+
+
+class NvmlGpu(Frozen):
+    """One GPU as NVML sees it; memory in MiB, power in W. A lost GPU has nothing but its index."""
+
+    index: int
+    lost: bool = False
+    uuid: str = ""
+    name: str = ""
+    address: str = ""
+    memory_mib: int = 0
+    reserved_mib: int = 0
+    free_mib: int = 0
+    capability: tuple[int, int] = (0, 0)
+    mig: bool | None = None
+    ecc: bool | None = None
+    power_limit_w: int | None = None
+    nvlinks: int = 0
+    processes: tuple[int, ...] | None = None
+
+
+class Nvml(Frozen):
+    """NVML's answer: `state` is ok, no-library, not-loaded, mismatch, lost, no-permission, hangs, crashed or error."""
+
+    state: str
+    detail: str = ""
+    driver: str = ""
+    cuda: str = ""
+    gpus: tuple[NvmlGpu, ...] = ()
+
+
+class Listener(Frozen):
+    """Who listens on a TCP port."""
+
+    port: int
+    pid: int
+    command: str
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.command or 'an unknown process'} (pid {self.pid}{', ' + self.unit if self.unit else ''})"
+
+
+class LockHolder(Frozen):
+    """Who holds apt's lock."""
+
+    path: str
+    pid: int
+    command: str
+    unit: str
+
+
+class UnitFacts(Frozen):
+    """One vllm@ unit; `running_config` is the configuration digest that its process was started with."""
+
+    name: str
+    active: str
+    sub: str
+    enabled: bool
+    restarts: int
+    result: str
+    pid: int
+    running_config: str
+
+
+class ModelFile(Frozen):
+    """One file of the weights."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class ModelRecord(Frozen):
+    """What lies under models/; empty `files` means that nothing complete is there."""
+
+    source: str = ""
+    bytes: int = 0
+    files: tuple[ModelFile, ...] = ()
+
+
+class VenvRecord(Frozen):
+    """The record of a complete environment; an empty digest means that there is none."""
+
+    digest: str = ""
+    vllm: str = ""
+
+
+class StateFacts(Frozen):
+    """What rackhand left on the host."""
+
+    current: str
+    previous: str
+    releases: tuple[str, ...]
+    venv: VenvRecord
+    model: ModelRecord
+    model_intact: bool
+    uv: bool
+    user: bool
+    unit_sha256: str
+    instances: tuple[UnitFacts, ...]
+
+
+def _absent(value: Any) -> Any:
+    return value or None
+
+
+class Survey(Frozen):
+    """Everything that is known about a host at one moment."""
+
+    host: HostFacts
+    resources: Resources
+    pci: tuple[PciFunction, ...]
+    driver: DriverFacts
+    packages: Packages
+    nvml: Nvml
+    listeners: tuple[Listener, ...]
+    apt_lock: Annotated[LockHolder | None, BeforeValidator(_absent)]
+    state: StateFacts
+
+
+def parse(answer: Any, where: str) -> Survey:
+    """Validate a host's answer; raises RackhandError `facts` when it makes no sense."""
+    try:
+        return Survey.model_validate(answer)
+    except ValidationError as error:
+        detail = error.errors(include_input=False, include_url=False)[0]
+        path = ".".join(str(part) for part in detail["loc"])
+        raise RackhandError("facts", f"the host's facts make no sense: {path}: {detail['msg']}", where, "run again with --debug and report it") from None

@@ -1,0 +1,110 @@
+"""Describe a model directory on this machine: every file with its checksum, and the numbers of its config.json."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rackhand.errors import RackhandError
+from rackhand.survey import ModelFile
+
+HASHES = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "rackhand" / "sha256.json"
+SUMS = "SHA256SUMS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """The weights of one model: `id` names their directory on a host; `files` is empty for a hub model not seen yet."""
+
+    id: str
+    name: str
+    revision: str
+    source: str
+    directory: Path | None
+    files: tuple[ModelFile, ...]
+    config: Mapping[str, Any]
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(file.size for file in self.files if file.path.endswith(".safetensors"))
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+def local(directory: Path, name: str, revision: str | None) -> Weights:
+    """Hash a model directory (cached by size and time) and check it against SHA256SUMS and the wished revision.
+
+    Raises RackhandError: model-missing, model-checksum.
+    """
+    where = str(directory)
+    if not (directory / "config.json").is_file():
+        raise RackhandError("model-missing", "no model here: config.json is missing", where, "set model_path to a directory with a downloaded model")
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and not any(part.startswith(".") for part in path.relative_to(directory).parts))
+    cache = _read_cache()
+    files = tuple(_describe(path, directory, cache) for path in paths)
+    _write_cache(cache)
+    if not any(file.path.endswith(".safetensors") for file in files):
+        raise RackhandError("model-missing", "no *.safetensors files here", where, "set model_path to a directory with safetensors weights")
+    _check_sums(directory, files)
+    digest = hashlib.sha256("\n".join(f"{file.path} {file.sha256}" for file in files).encode()).hexdigest()
+    if revision and not digest.startswith(revision):
+        raise RackhandError("model-checksum", f"the files have digest {digest[:12]}, model_revision says {revision[:12]}", where, "restore the model or correct model_revision")
+    return Weights(id=f"{name}@{digest[:12]}", name=name, revision=digest, source=f"path:{directory.name}", directory=directory, files=files, config=_config(directory))
+
+
+def hub(hub_id: str, name: str, revision: str) -> Weights:
+    """Name the weights of a pinned hub revision; their size is known once they are on a host."""
+    return Weights(id=f"{name}@{revision[:12]}", name=name, revision=revision, source=f"{hub_id}@{revision}", directory=None, files=(), config={})
+
+
+def _describe(path: Path, directory: Path, cache: dict[str, str]) -> ModelFile:
+    status = path.stat()
+    key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    if key not in cache:
+        with path.open("rb") as stream:
+            cache[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return ModelFile(path=str(path.relative_to(directory)), size=status.st_size, sha256=cache[key])
+
+
+def _check_sums(directory: Path, files: tuple[ModelFile, ...]) -> None:
+    """Hold the files against a SHA256SUMS file, where the model comes with one."""
+    sums = directory / SUMS
+    if not sums.is_file():
+        return
+    expected = {parts[1].lstrip("*"): parts[0] for line in sums.read_text().splitlines() if len(parts := line.split(maxsplit=1)) == 2}
+    actual = {file.path: file.sha256 for file in files}
+    wrong = sorted(name for name, digest in expected.items() if actual.get(name) != digest)
+    if wrong:
+        raise RackhandError("model-checksum", f"{', '.join(wrong)} differ from {SUMS} or are missing", str(directory), "download the model again")
+
+
+def _config(directory: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads((directory / "config.json").read_text())
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise RackhandError("model-config", "config.json is not a JSON object", str(directory), "download the model again")
+    return value
+
+
+def _read_cache() -> dict[str, str]:
+    try:
+        return dict(json.loads(HASHES.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_cache(cache: dict[str, str]) -> None:
+    try:
+        HASHES.parent.mkdir(parents=True, exist_ok=True)
+        temporary = HASHES.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(cache))
+        temporary.replace(HASHES)
+    except OSError:
+        return  # a cache that cannot be written only costs time

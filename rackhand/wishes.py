@@ -1,0 +1,115 @@
+"""What is wanted of one host, resolved on this machine before the host is asked anything: settings, weights, environment, secrets."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import uv
+from pydantic import SecretStr
+
+from rackhand import payload, settings, weights
+from rackhand.catalog import pinned_patterns
+from rackhand.errors import RackhandError
+from rackhand.render import ROOT, USER
+from rackhand.settings import Settings
+from rackhand.survey import Survey, parse
+from rackhand.weights import Weights
+
+PORTS_WATCHED = 16
+
+
+class Asked(Protocol):
+    """The one method of a session that a survey needs."""
+
+    name: str
+
+    def call(self, function: str, timeout_s: int = ..., **args: Any) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class UvBinary:
+    """The uv program to put on hosts; `name` carries its content digest, so that another version is another file."""
+
+    path: Path
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """One host's settings with everything that they refer to on this machine; secrets stay wrapped."""
+
+    settings: Settings
+    weights: Weights
+    requirements: str
+    venv: str
+    uv: UvBinary
+    api_key: SecretStr | None
+    hub_token: SecretStr | None
+
+    def survey(self, session: Asked) -> Survey:
+        """Ask a host everything at once; read-only."""
+        answer = session.call(
+            "survey.survey",
+            120,
+            root=ROOT,
+            ports=list(range(self.settings.serve_port, self.settings.serve_port + PORTS_WATCHED)),
+            packages=[*pinned_patterns(), *self.settings.engine_host_packages],
+            venv=self.venv,
+            model=self.weights.id,
+            uv=self.uv.name,
+            user=USER,
+            nvml_payload=payload.nvml_probe(),
+            loader=payload.LOADER,
+        )
+        return parse(answer, session.name)
+
+
+def resolve(data: Mapping[str, Any], where: str) -> Wishes:
+    """Check one host's data and read what it refers to; raises RackhandError."""
+    wished = settings.load(data, where)
+    text = _requirements(wished.engine_requirements, where)
+    return Wishes(
+        settings=wished,
+        weights=_weights(wished),
+        requirements=text,
+        venv=hashlib.sha256(f"{text}\0{wished.engine_python}".encode()).hexdigest()[:12],
+        uv=_uv(wished.engine_uv_path),
+        api_key=settings.secret(wished.serve_api_key_from, "serve_api_key_from", where),
+        hub_token=settings.secret(wished.model_hub_token_from, "model_hub_token_from", where),
+    )
+
+
+def _weights(wished: Settings) -> Weights:
+    if wished.model_path is not None:
+        return _local(Path(wished.model_path).expanduser(), wished.model_name, wished.model_revision)
+    return weights.hub(wished.model_hub_id or "", wished.model_name, wished.model_revision or "")
+
+
+@cache
+def _local(directory: Path, name: str, revision: str | None) -> Weights:
+    return weights.local(directory, name, revision)
+
+
+@cache
+def _requirements(path: str, where: str) -> str:
+    try:
+        text = Path(path).expanduser().read_text()
+    except OSError as error:
+        raise RackhandError("requirements", f"cannot read {path}: {error.strerror}", where, "set engine_requirements to a hashed requirements file") from None
+    if "--hash=sha256:" not in text:
+        raise RackhandError("requirements", f"{path} holds no hashes", where, "make it with 'uv pip compile --generate-hashes'")
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")) + "\n"
+
+
+@cache
+def _uv(path: str | None) -> UvBinary:
+    binary = Path(path).expanduser() if path else Path(uv.find_uv_bin())
+    if not binary.is_file():
+        raise RackhandError("uv-missing", "no uv program here", str(binary), "correct engine_uv_path or run ./bootstrap")
+    with binary.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return UvBinary(path=binary, name=f"uv-{digest[:12]}", sha256=digest)

@@ -1,0 +1,50 @@
+"""The release: rendered from this host's facts, staged whole, then made the current one."""
+
+from rackhand.operations import Change
+from rackhand.plan import Plan
+from rackhand.render import ROOT, Release, render
+from rackhand.run import HostRun
+from rackhand.seen import nvswitches
+
+
+def stage(host: HostRun) -> Change | None:
+    """Render the release and place it beside the current one."""
+    if not host.live and not _complete(host.planned):
+        return None
+    host.release = release = render(host.planned, host.intent.settings, host.intent.api_key, nvswitches(host.survey()))
+    if release.id in host.survey().state.releases:
+        return None
+
+    def apply() -> None:
+        content = {path: {"text": file.text, "mode": file.mode} for path, file in release.files.items()}
+        host.call("release.place", root=ROOT, release=release.id, content=content, venv=host.planned.venv, model=host.planned.model)
+        host.note("release", release=release.id)
+
+    return Change(summary=f"render release {release.id} ({_names(host)})", apply=apply)
+
+
+def switch(host: HostRun) -> Change | None:
+    """Point `current` to the staged release and install its unit file."""
+    release = host.release
+    if release is None or not _differs(host, release):
+        return None
+    before = host.survey().state.current or "none"
+
+    def apply() -> None:
+        host.call("release.switch", root=ROOT, release=release.id)
+        host.note("switch", release=release.id, before=before)
+
+    return Change(summary=f"switch from release {before} to {release.id}", apply=apply)
+
+
+def _differs(host: HostRun, release: Release) -> bool:
+    state = host.survey().state
+    return state.current != release.id or state.unit_sha256 != release.unit_sha256
+
+
+def _complete(plan: Plan) -> bool:
+    return all(gpu.uuid for gpu in plan.gpus)
+
+
+def _names(host: HostRun) -> str:
+    return ", ".join(instance.name for instance in host.planned.instances)
