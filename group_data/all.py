@@ -1,0 +1,113 @@
+"""Every setting: its default, its unit, what it does. Change a value here for the whole fleet.
+
+A file group_data/GROUP.py changes it for one group, host data in the inventory for one host; the last of these wins.
+Secrets never stand here: name their source (`env:NAME` or `file:PATH` on this machine).
+"""
+
+# --- driver: the NVIDIA kernel module and its libraries -----------------------------------------------------------
+
+# Install, pin and hold the driver; with False the driver that is there is only checked.
+driver_manage = True
+# Branch to follow inside NVIDIA's repository.
+driver_branch = "580"
+# Exact version to install; None takes the newest of the branch.
+driver_version = None
+# Repository to install from, without a final slash; None takes NVIDIA's own for the host's distribution.
+driver_repository_url = None
+# Fingerprint of the key that signs the repository; None takes the one known for NVIDIA's own.
+driver_key_fingerprint = None
+# Reboot a host whose loaded module is not the installed one; with False such a host is refused.
+driver_reboot_allowed = True
+# Longest wait for a host to come back from a reboot, in seconds (large servers test their memory for minutes).
+driver_reboot_timeout_s = 1800
+# Longest wait for the driver packages to download, build and install, in seconds.
+driver_install_timeout_s = 3600
+
+# --- gpu: what the inventory promises; a host that has something else is refused ---------------------------------
+
+# Number of GPUs; None accepts any number but none.
+gpu_count = None
+# Part of the model's name, such as "H100"; None accepts any model.
+gpu_model = None
+
+# --- engine: vLLM and the environment it runs in ------------------------------------------------------------------
+
+# vLLM version to serve with.
+engine_version = "0.33.0"
+# Locked, hashed requirements of that version, a file relative to this checkout.
+engine_requirements = "requirements/vllm-0.33.0.txt"
+# Python of the environment; uv brings it when the host has none.
+engine_python = "3.12"
+# Environment variables for uv on the host, such as a mirror's address.
+engine_uv_env = {}
+# uv binary on this machine to copy to the hosts; None takes the one beside this Python.
+engine_uv_path = None
+# Packages of the distribution that the engine needs at run time (vLLM compiles small kernels).
+engine_host_packages = ["gcc", "libc6-dev"]
+# Longest wait for the environment to download and build, in seconds.
+engine_build_timeout_s = 3600
+# Free disk that the environment needs before the download begins, in MiB.
+engine_disk_mib = 25_000
+
+# --- model: exactly one of model_path and model_hub_id ------------------------------------------------------------
+
+# Name under which clients ask for the model. Required.
+# model_name = "llama-3.1-8b"
+# Directory on this machine, copied to the hosts and checked by checksum.
+model_path = None
+# Model on the hub, of the form "owner/name".
+model_hub_id = None
+# Commit of model_hub_id, all 40 digits.
+model_revision = None
+# Address of another hub, such as a mirror; None takes the public one.
+model_hub_endpoint = None
+# Source of the hub's token, "env:NAME" or "file:PATH" on this machine.
+model_hub_token_from = None
+# Longest wait for the weights to arrive on one host, in seconds.
+model_transfer_timeout_s = 14_400
+
+# --- serve: the vLLM servers of one host --------------------------------------------------------------------------
+
+# Address to listen on; anything but loopback needs serve_api_key_from.
+serve_host = "127.0.0.1"
+# Port of the first server; the others take the next ones.
+serve_port = 8000
+# Number of servers on one host; "auto" takes as many as the model and the GPUs allow.
+serve_instances = "auto"
+# GPUs that one server spans; "auto" takes the fewest on which the model fits.
+serve_tensor_parallel_size = "auto"
+# Longest context, in tokens; None takes the model's own.
+serve_max_model_len = None
+# Share of a GPU's memory that one server may take.
+serve_gpu_memory_utilization = 0.92
+# Further vLLM options by their long names, such as {"max-num-seqs": 256}.
+serve_options = {}
+# Further environment variables of the server; no secrets.
+serve_env = {}
+# Source of the API key that clients must send, "env:NAME" or "file:PATH" on this machine.
+serve_api_key_from = None
+# Longest wait for running requests when a server stops, in seconds.
+serve_shutdown_timeout_s = 60
+
+# --- gate: the check that accepts a server ------------------------------------------------------------------------
+
+# Longest wait for a server to become ready, in seconds; None computes it from the size of the model.
+gate_start_timeout_s = None
+# Longest wait for the answer to one request of the gate, in seconds.
+gate_request_timeout_s = 60
+
+# --- preflight and report -----------------------------------------------------------------------------------------
+
+# When one host is refused: "stop" the whole run before any change, or "skip" that host.
+preflight_on_refusal = "stop"
+# Directory for the JSON reports, relative to this checkout.
+report_dir = "reports"
+
+# --- pyinfra's own: nothing may wait for ever on a host that died -------------------------------------------------
+
+# Longest silence of one command, in seconds; the long steps above bring their own.
+_timeout = 900
+# Longest wait for a channel, for the banner and for authentication, in seconds (unset, a dead host holds a run 3600 s).
+ssh_paramiko_connect_kwargs = {"channel_timeout": 60, "banner_timeout": 30, "auth_timeout": 30}
+# Further attempts to connect (many hosts behind one jump host meet its limit of new connections).
+ssh_connect_retries = 2
