@@ -23,6 +23,9 @@ Host = dict[str, Any]
 PRINT_INVENTORIES = """
 import json, sys
 from pyinfra_cli.inventory import make_inventory
+from pyinfra.api import State
+from pyinfra.context import ctx_state
+ctx_state.set(State())
 fleets = {path: make_inventory(path, cwd=".") for path in sys.argv[1:]}
 hosts = lambda fleet: {host.name: {"groups": host.groups, "data": host.data.dict()} for host in fleet}
 print(json.dumps({path: hosts(fleet) for path, fleet in fleets.items()}))
