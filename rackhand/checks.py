@@ -48,11 +48,12 @@ def _engine(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
         yield Problem.of(RackhandError(error.code, error.what, host, error.next_step))
         return
     branch = int(settings.driver_branch) if settings.driver_manage else int((survey.nvml.driver or "0").split(".")[0])
-    if branch and branch < release.min_driver_branch:
-        what = f"vLLM {settings.engine_version} needs driver {release.min_driver_branch} or newer, {branch} is wished or here"
-        yield _problem(host, "driver-too-old", what, f"set driver_branch to {release.min_driver_branch}, or an older engine_version")
-    if _number(survey.host.glibc) < _number(release.min_glibc):
-        yield _problem(host, "glibc-too-old", f"glibc {survey.host.glibc} is older than {release.min_glibc}", "use a newer distribution release")
+    if branch and branch < int(release.min_branch):
+        what = f"vLLM {settings.engine_version} needs driver {release.min_branch} or newer, {branch} is wished or here"
+        yield _problem(host, "driver-too-old", what, f"set driver_branch to {release.min_branch}, or an older engine_version")
+    if _number(survey.host.glibc) < release.glibc_min:
+        need = ".".join(map(str, release.glibc_min))
+        yield _problem(host, "glibc-too-old", f"glibc {survey.host.glibc} is older than {need}", "use a newer distribution release")
 
 
 def hardware(host: str, survey: Survey, found: Sequence[PlannedGpu], settings: Settings) -> list[Problem]:
@@ -88,7 +89,7 @@ def _nvml(host: str, survey: Survey, found: Sequence[PlannedGpu]) -> Iterator[Pr
 
 def _ability(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
     try:
-        least = engine(settings.engine_version).min_capability
+        least = engine(settings.engine_version).capability
     except RackhandError:
         return  # already reported by the engine's own check
     for function in survey.pci:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from rackhand import checks
-from rackhand.catalog import driver_packages, driver_version
+from rackhand.catalog import driver_packages
 from rackhand.errors import RackhandError
 from rackhand.layout import Layout, lay_out
 from rackhand.outcome import Problem
@@ -63,8 +63,11 @@ def _driver(survey: Survey, settings: Settings, host: str) -> DriverPlan:
             raise RackhandError("driver-not-ready", f"driver_manage is False and NVML says {survey.nvml.state}: {survey.nvml.detail}", host, "repair the driver, or let rackhand manage it")
         return DriverPlan(version=survey.nvml.driver, packages=None)
     facts = survey.host
-    packages = driver_packages(facts.distribution, facts.version, settings.driver_branch, nvswitches(survey) > 0)
-    return DriverPlan(version=settings.driver_version or driver_version(settings.driver_branch), packages=packages)
+    try:
+        packages = driver_packages(facts.distribution, facts.version, settings.driver_branch, nvswitches(survey) > 0, facts.architecture)
+    except RackhandError as error:
+        raise RackhandError(error.code, error.what, host, error.next_step) from None
+    return DriverPlan(version=settings.driver_version or packages.latest, packages=packages)
 
 
 def _words(survey: Survey, wishes: Wishes, driver: DriverPlan, layout: Layout, found: Sequence[PlannedGpu]) -> Iterator[str]:
