@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 from rackhand.lab.shim_wheel import shim_wheel
+from rackhand.lab.standin_wheel import standin_wheel
 from rackhand.lab.wheel_format import Wheel
 
 CPU_ENGINE_VERSIONS = ("0.31.0", "0.32.0")
+STANDIN_VERSIONS = ("0.31.0", "0.32.0", "0.33.0")
 
 
 def build(dest: Path) -> dict[str, str]:
@@ -20,7 +22,14 @@ def build(dest: Path) -> dict[str, str]:
 
 def all_wheels() -> list[Wheel]:
     """List the wheels that `build` writes."""
-    return [shim_wheel(version) for version in CPU_ENGINE_VERSIONS]
+    shims = [shim_wheel(version) for version in CPU_ENGINE_VERSIONS]
+    return [*shims, *(standin_wheel(version) for version in STANDIN_VERSIONS)]
+
+
+def requirements(version: str) -> str:
+    """Write the hashed requirements of a stand-in; `version` is "0.33.0" or "0.33.0+standin"."""
+    wheel = standin_wheel(version.removesuffix("+standin"))
+    return f"{wheel.name}=={wheel.version} \\\n    --hash=sha256:{wheel.sha256}\n"
 
 
 if __name__ == "__main__":
