@@ -1,0 +1,24 @@
+"""Facts about the world that change with time, as YAML files beside this module; checked when they are first read."""
+
+from rackhand.catalog.drivers import Branch, DriverSet, branch, branch_of, driver_packages, pinned_patterns
+from rackhand.catalog.engines import Engine, engine
+from rackhand.catalog.failures import Failure, Phase, failures, phases
+from rackhand.catalog.gpus import CardRow, GpuBook, gpu_book
+
+__all__ = [
+    "Branch",
+    "CardRow",
+    "DriverSet",
+    "Engine",
+    "Failure",
+    "GpuBook",
+    "Phase",
+    "branch",
+    "branch_of",
+    "driver_packages",
+    "engine",
+    "failures",
+    "gpu_book",
+    "phases",
+    "pinned_patterns",
+]

@@ -1,0 +1,119 @@
+"""gpus.yaml: PCI ids of cards and switches, and what each card asks of the driver."""
+
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from rackhand.catalog.book import HERE, Book, Entry, read
+
+PciId = Annotated[str, Field(pattern=r"^[0-9a-f]{4}$")]
+BranchName = Annotated[str, Field(pattern=r"^\d{3}$")]
+
+
+class Module(StrEnum):
+    """Which flavour of NVIDIA's kernel module drives a card."""
+
+    OPEN = "open"
+    OPEN_ONLY = "open-only"
+    PROPRIETARY_ONLY = "proprietary-only"
+
+    @property
+    def open_works(self) -> bool:
+        return self is not Module.PROPRIETARY_ONLY
+
+
+class Fabric(StrEnum):
+    """Who runs a card's NVLink fabric beyond switches on the PCI bus: nobody, the host (B200, B300), the rack (GB200)."""
+
+    NONE = "none"
+    NVLINK5 = "nvlink5"
+    RACK = "rack"
+
+
+class Generation(Entry):
+    """What the cards of one generation share."""
+
+    architecture: str
+    module: Module
+    min_branch: BranchName
+    max_branch: BranchName | None = None
+
+
+class IdRange(Entry):
+    """PCI device ids from `first` to `last`, both included."""
+
+    first: PciId
+    last: PciId
+
+    def holds(self, device: int) -> bool:
+        return int(self.first, 16) <= device <= int(self.last, 16)
+
+
+class FallbackRange(IdRange):
+    """Where an id that is not in the table belongs; `capability` is the least that the range can have."""
+
+    generation: str
+    capability: tuple[int, int]
+
+
+class SwitchRange(IdRange):
+    """Ids of one NVSwitch chip."""
+
+    name: str
+
+
+class CardRow(Entry):
+    """One product; `subsystem` (vendor:device) tells apart products that share an id."""
+
+    ids: Annotated[tuple[PciId, ...], Field(min_length=1)]
+    subsystem: Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")] | None = None
+    name: Annotated[str, Field(min_length=1)]
+    generation: str
+    capability: tuple[int, int]
+    memory_mib: Annotated[int, Field(gt=0)]
+    min_branch: BranchName | None = None
+    fabric: Fabric = Fabric.NONE
+
+
+class GpuBook(Book):
+    """The whole file."""
+
+    generations: dict[str, Generation]
+    ranges: tuple[FallbackRange, ...]
+    nvswitches: tuple[SwitchRange, ...]
+    cards: tuple[CardRow, ...]
+
+    @model_validator(mode="after")
+    def _rows_agree(self) -> Self:
+        used = {row.generation for row in self.cards} | {row.generation for row in self.ranges}
+        if unknown := sorted(used - self.generations.keys()):
+            raise ValueError(f"unknown generation: {', '.join(unknown)}")
+        keys = [(device, row.subsystem) for row in self.cards for device in row.ids]
+        if twice := sorted({device for device, subsystem in keys if keys.count((device, subsystem)) > 1}):
+            raise ValueError(f"id in two rows: {', '.join(twice)}")
+        starts = [int(row.first, 16) for row in self.ranges]
+        ends = [int(row.last, 16) + 1 for row in self.ranges]
+        if [0, *ends] != [*starts, 0x10000]:
+            raise ValueError("the fallback ranges must meet and cover every id")
+        return self
+
+    def card(self, device: int, subsystem: str) -> CardRow | None:
+        """Find a card by PCI device id and subsystem (vendor:device), the exact subsystem first."""
+        rows = [row for row in self.cards if f"{device:04x}" in row.ids]
+        exact = [row for row in rows if row.subsystem == subsystem]
+        return next(iter([*exact, *(row for row in rows if row.subsystem is None)]), None)
+
+    def fallback(self, device: int) -> FallbackRange:
+        """Find the generation that an unlisted device id belongs to."""
+        return next(row for row in self.ranges if row.holds(device))
+
+    def is_nvswitch(self, device: int) -> bool:
+        return any(row.holds(device) for row in self.nvswitches)
+
+
+@cache
+def gpu_book() -> GpuBook:
+    """Return the checked table of cards."""
+    return read(GpuBook, HERE / "gpus.yaml")

@@ -1,0 +1,195 @@
+"""Which GPUs a host has: identified on the PCI bus without a driver, and as NVML describes them once there is one."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rackhand import catalog
+from rackhand.catalog.gpus import CardRow, Fabric, FallbackRange, Generation, Module
+
+NVIDIA = 0x10DE
+TIMES = "\N{MULTIPLICATION SIGN}"
+# PCI classes without their programming interface: VGA controller, 3D controller, other bridge.
+GPU_CLASSES = (0x0300, 0x0302)
+NVSWITCH_CLASS = 0x0680
+# Drivers that hold a GPU for a virtual machine: the card is not ours to use.
+PASS_THROUGH = ("vfio-pci", "pci-stub", "pciback", "xen-pciback")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One product and what it asks of the driver; `memory_mib` is nominal, None where the id does not tell."""
+
+    name: str
+    architecture: str
+    capability: tuple[int, int]
+    memory_mib: int | None
+    module: Module
+    min_branch: str
+    max_branch: str | None = None
+    fabric: Fabric = Fabric.NONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class PciDevice:
+    """One PCI function as sysfs shows it; `driver` is empty and `numa_node` is -1 where there is none."""
+
+    address: str
+    vendor: int
+    device: int
+    device_class: int
+    subsystem_vendor: int
+    subsystem_device: int
+    driver: str = ""
+    numa_node: int = -1
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> "PciDevice":
+        """Take a device from JSON; numbers may be written as sysfs writes them (0x10de)."""
+        numbers = ("vendor", "device", "device_class", "subsystem_vendor", "subsystem_device")
+        return cls(
+            address=str(raw["address"]),
+            driver=str(raw["driver"]),
+            numa_node=int(raw["numa_node"]),
+            **{name: _number(raw[name]) for name in numbers},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentifiedGpu:
+    """One GPU on the bus; `known` is False where only its generation could be told."""
+
+    address: str
+    card: Card
+    device: PciDevice
+    known: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """A host's NVIDIA hardware in order of address; `foreign` are GPUs that are handed to virtual machines."""
+
+    gpus: tuple[IdentifiedGpu, ...] = ()
+    nvswitches: int = 0
+    foreign: tuple[PciDevice, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def needs_fabric_manager(self) -> bool:
+        """Tell whether CUDA waits for nvidia-fabricmanager; B200 and B300 boards hide their switches from the bus."""
+        hidden = len(self.gpus) > 1 and any(gpu.card.fabric is Fabric.NVLINK5 for gpu in self.gpus)
+        return self.nvswitches > 0 or hidden
+
+    def describe(self) -> str:
+        return describe(gpu.card.name for gpu in self.gpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """One GPU as NVML sees it; None where the card does not support the question.
+
+    `memory_mib` is all of it, `reserved_mib` what the driver keeps, `free_mib` what nobody uses now.
+    """
+
+    index: int
+    address: str
+    name: str
+    uuid: str
+    memory_mib: int
+    reserved_mib: int
+    free_mib: int
+    capability: tuple[int, int]
+    mig_enabled: bool | None = None
+    ecc_enabled: bool | None = None
+    power_limit_w: int | None = None
+    nvlinks: int = 0
+    pids: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> "Gpu":
+        """Take a GPU from the NVML probe's JSON; a lost GPU has no facts and raises KeyError."""
+        major, minor = raw["capability"]
+        pids = raw.get("processes")
+        return cls(
+            index=raw["index"],
+            address=raw["address"],
+            name=raw["name"],
+            uuid=raw["uuid"],
+            memory_mib=raw["memory_mib"],
+            reserved_mib=raw["reserved_mib"],
+            free_mib=raw["free_mib"],
+            capability=(major, minor),
+            mig_enabled=raw.get("mig"),
+            ecc_enabled=raw.get("ecc"),
+            power_limit_w=raw.get("power_limit_w"),
+            nvlinks=raw.get("nvlinks") or 0,
+            pids=None if pids is None else tuple(pids),
+        )
+
+
+def identify(devices: Iterable[PciDevice]) -> Inventory:
+    """Tell NVIDIA's GPUs and NVSwitches from everything else on the bus; an unknown id is a warning, never an error."""
+    ours = sorted((device for device in devices if device.vendor == NVIDIA), key=lambda device: device.address)
+    cards = [device for device in ours if device.device_class >> 8 in GPU_CLASSES]
+    foreign = tuple(device for device in cards if device.driver in PASS_THROUGH)
+    gpus = tuple(_identified(device) for device in cards if device not in foreign)
+    book = catalog.gpu_book()
+    switches = [
+        device for device in ours if device.device_class >> 8 == NVSWITCH_CLASS and book.is_nvswitch(device.device)
+    ]
+    return Inventory(gpus=gpus, nvswitches=len(switches), foreign=foreign, warnings=_warnings(gpus, foreign))
+
+
+def describe(names: Iterable[str]) -> str:
+    """Count GPUs in words, the most frequent first."""
+    counted = Counter(names).most_common()
+    return ", ".join(f"{count}{TIMES} {name}" for name, count in counted) or "no GPU"
+
+
+def _identified(device: PciDevice) -> IdentifiedGpu:
+    book = catalog.gpu_book()
+    row = book.card(device.device, f"{device.subsystem_vendor:04x}:{device.subsystem_device:04x}")
+    if row is not None:
+        return IdentifiedGpu(address=device.address, card=_card(row, book.generations[row.generation]), device=device)
+    fallback = book.fallback(device.device)
+    card = _unknown(device, fallback, book.generations[fallback.generation])
+    return IdentifiedGpu(address=device.address, card=card, device=device, known=False)
+
+
+def _card(row: CardRow, generation: Generation) -> Card:
+    return Card(
+        name=row.name,
+        architecture=generation.architecture,
+        capability=row.capability,
+        memory_mib=row.memory_mib,
+        module=generation.module,
+        min_branch=row.min_branch or generation.min_branch,
+        max_branch=generation.max_branch,
+        fabric=row.fabric,
+    )
+
+
+def _unknown(device: PciDevice, fallback: FallbackRange, generation: Generation) -> Card:
+    return Card(
+        name=f"unknown NVIDIA GPU (10de:{device.device:04x})",
+        architecture=f"{generation.architecture} or newer",
+        capability=fallback.capability,
+        memory_mib=None,
+        module=generation.module,
+        min_branch=generation.min_branch,
+        max_branch=generation.max_branch,
+    )
+
+
+def _warnings(gpus: Sequence[IdentifiedGpu], foreign: Sequence[PciDevice]) -> tuple[str, ...]:
+    unknown = [
+        f"{gpu.address}: {gpu.card.name}, taken for {gpu.card.architecture}; add it to gpus.yaml"
+        for gpu in gpus
+        if not gpu.known
+    ]
+    return (*unknown, *(f"{device.address}: bound to {device.driver}, left alone" for device in foreign))
+
+
+def _number(value: int | str) -> int:
+    return value if isinstance(value, int) else int(value, 16)
