@@ -19,10 +19,11 @@ class _Wait:
     deadline_s: float
     since: float
     detail: Detail | None
+    asking: bool = False
     over: bool = False
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Progress:
     """Print one line per waiting host every `every_s` seconds; a step that is quicker prints nothing.
 
@@ -46,7 +47,9 @@ class Progress:
         finally:
             wait.over = True
             self._waits.remove(wait)
-            ticker.kill(block=False)
+            # A detail may be a command on the host's connection: let it end, its answer is dropped.
+            if not wait.asking:
+                ticker.kill(block=False)
 
     def _tick(self, wait: _Wait) -> None:
         while not wait.over:
@@ -59,7 +62,7 @@ class Progress:
         place = self._waits.index(wait) if not wait.over else CROWD
         if place >= CROWD:
             return
-        text = line(wait.host, wait.what, self.clock() - wait.since, wait.deadline_s, _detail(wait.detail))
+        text = line(wait.host, wait.what, self.clock() - wait.since, wait.deadline_s, _detail(wait))
         others = len(self._waits) - CROWD
         if place == CROWD - 1 and others > 0:
             text += f" (and {others} more {'step' if others == 1 else 'steps'} like it)"
@@ -74,11 +77,14 @@ def line(host: str, what: str, waited_s: float, deadline_s: float, detail: str |
     return f"{text} — {detail}" if detail else text
 
 
-def _detail(detail: Detail | None) -> str | None:
+def _detail(wait: _Wait) -> str | None:
+    wait.asking = True
     try:
-        text = detail() if detail else None
+        text = wait.detail() if wait.detail else None
     except Exception:
         return None
+    finally:
+        wait.asking = False
     # Programs draw their progress with carriage returns and colours: the last state in plain letters is wanted.
     lines = [part for part in (_plain(raw) for raw in (text or "").splitlines()) if part]
     return lines[-1] if lines else None

@@ -111,15 +111,19 @@ def test_a_failing_output_does_not_disturb_the_step() -> None:
     assert clock.now >= 1030
 
 
-def test_a_detail_that_outlives_the_step_is_not_printed(progress: Progress, said: list[str]) -> None:
+def test_a_detail_that_outlives_the_step_ends_in_peace_and_is_not_printed(progress: Progress, said: list[str]) -> None:
+    ended = []
+
     def slow() -> str:
         turns(3)
+        ended.append("in peace")
         return "too late"
 
     with progress.waiting("rack1", "environment", 3600, slow):
         turns(3)
     turns(5)
     assert said == []
+    assert ended == ["in peace"]
 
 
 def test_only_the_last_state_of_a_drawn_progress_bar_is_shown(progress: Progress, said: list[str]) -> None:
