@@ -34,6 +34,19 @@ def build(driver_version: str, cuda_version: int) -> Libraries:
     return built
 
 
+def build_module(driver_version: str, source: Path) -> Path:
+    """Return an object file that stands for nvidia.ko of `driver_version`: modinfo reads it, no kernel loads it."""
+    whole = hashlib.sha256(source.read_bytes() + driver_version.encode()).hexdigest()[:12]
+    module = places.cache() / "nvml" / f"module-{whole}.ko"
+    with lock.exclusive(places.locks() / "nvml.lock", BUILD_TIMEOUT_S):
+        if not module.exists():
+            module.parent.mkdir(parents=True, exist_ok=True)
+            draft = module.with_suffix(".draft")
+            shell.run(["gcc", "-c", f'-DDRIVER_VERSION="{driver_version}"', "-o", str(draft), str(source)])
+            draft.rename(module)
+    return module
+
+
 def _compile(target: Path, sources: tuple[str, ...], defines: tuple[str, ...]) -> None:
     if target.exists():
         return
