@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rackhand.lab import places
+from rackhand.errors import RackhandError
+from rackhand.lab import places, processes
 from rackhand.lab.fleet import Fleet
 from rackhand.lab.host import LabHost
 
@@ -102,9 +103,16 @@ def _ssh(host: LabHost, command: Sequence[str]) -> int:
 
 def _down(fleet: Fleet, names: Sequence[str], *, purge: bool) -> int:
     for name in names:
-        fleet.host(name).destroy()
+        fleet.remove(name)
     if not names:
         fleet.down()
     if purge:
-        shutil.rmtree(places.cache(), ignore_errors=True)
+        _purge()
     return 0
+
+
+def _purge() -> None:
+    """Remove the caches, unless hosts of another checkout stand on their images."""
+    if processes.with_argument("--directory=/"):
+        raise RackhandError("lab.busy", "practice hosts are running on it", str(places.cache()), "stop them first")
+    shutil.rmtree(places.cache(), ignore_errors=True)

@@ -1,11 +1,11 @@
 """The practice fleet of one checkout: its hosts, its network, and the end of both."""
 
-import shutil
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rackhand.errors import RackhandError
-from rackhand.lab import lock, network, processes, require, reservations, server, shell, supervisor
+from rackhand.lab import emulation, lock, network, processes, require, reservations, server, shell, supervisor
 from rackhand.lab.host import LabHost
 from rackhand.lab.places import Places
 
@@ -41,7 +41,7 @@ class Fleet:
     def up(self, name: str, personality: str | None = None, suite: str = "bookworm") -> LabHost:
         """Make the host if there is none and boot it unless its power was cut on purpose; do not wait for SSH."""
         host = self.reserve(name)
-        with lock.exclusive(self.places.lock.with_suffix(f".{name}.lock"), HOST_TIMEOUT_S):
+        with self._making(name):
             if host.facts:
                 _refuse_change(host, personality, suite)
             else:
@@ -61,24 +61,36 @@ class Fleet:
 
     def status(self) -> list[LabHost]:
         """Return the hosts that exist, by name."""
-        held = reservations.read(self.places)
-        if held is None:
-            return []
-        numbers = sorted(held.numbers.items())
-        hosts = [LabHost(fleet=self.places, name=name, prefix=held.prefix, number=n) for name, n in numbers]
-        return [host for host in hosts if host.facts]
+        return [host for host in self._reserved() if host.facts]
+
+    def remove(self, name: str) -> None:
+        """Remove one host with everything on it; its address and keys stay reserved."""
+        host = self.host(name)
+        with self._making(name):
+            host.destroy()
 
     def down(self) -> None:
         """Remove everything this fleet made, whole or half-made; do nothing where there is nothing."""
         require.root()
         with lock.exclusive(self.places.lock, LOCK_TIMEOUT_S):
-            inner = [pid for host in self.status() if (pid := host.pid)]
+            hosts = self._reserved()
+            inner = [pid for host in hosts if (pid := host.pid)]
             processes.end(self._processes)
             processes.end(lambda: [pid for pid in inner if processes.arguments(pid)])
+            for host in hosts:
+                supervisor.forget_lock(host.machine)
             self._unmount()
             network.remove(self.places)
             supervisor.remove_traces(self.places)
-            shutil.rmtree(self.places.root, ignore_errors=True)
+            self.places.remove()
+
+    def _reserved(self) -> list[LabHost]:
+        held = reservations.read(self.places)
+        numbers = sorted(held.numbers.items()) if held else []
+        return [LabHost(fleet=self.places, name=name, prefix=held.prefix, number=n) for name, n in numbers if held]
+
+    def _making(self, name: str) -> AbstractContextManager[None]:
+        return lock.exclusive(self.places.lock.with_suffix(f".{name}.lock"), HOST_TIMEOUT_S)
 
     def _serve(self, host: LabHost) -> None:
         """Raise what hosts share: bridge, file server and, for hosts with emulated hardware, the driver repository."""
@@ -86,8 +98,6 @@ class Fleet:
             network.ensure(self.places, host.prefix)
             server.ensure(self.places, f"{host.prefix}.1")
             if host.facts["personality"] is not None and not (self.places.www / "driver").exists():
-                from rackhand.lab import emulation
-
                 emulation.publish(self.places.www, host.repository_url)
 
     def _processes(self) -> list[int]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rackhand.errors import RackhandError
-from rackhand.lab import image, network, places, processes, shell, supervisor, upper
+from rackhand.lab import emulation, image, network, places, processes, shell, supervisor, upper
+from rackhand.lab import personality as personalities
 from rackhand.lab.places import Places
 from rackhand.lab.supervisor import Machine
 
@@ -120,9 +121,6 @@ class LabHost:
         folder.parent.chmod(0o755)
         upper.prepare(self.rootfs, self._identity())
         if personality is not None:
-            from rackhand.lab import emulation
-            from rackhand.lab import personality as personalities
-
             emulation.install(self.rootfs, personalities.load(personality), self.repository_url, self.name)
         facts = {"personality": personality, "suite": suite, "image": str(base)}
         (folder / "host.json").write_text(json.dumps(facts))
@@ -171,9 +169,8 @@ class LabHost:
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file of the host, running or not, with its parent directories."""
         pid = self.pid
+        self._mount()
         base = Path(f"/proc/{pid}/root") if pid else self.machine.folder / "root"
-        if pid is None:
-            self._mount()
         target = base / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
@@ -191,6 +188,7 @@ class LabHost:
         """Remove the host with everything on it; its address and keys stay reserved."""
         self._kill()
         if self._mounted():
+            supervisor.forget_lock(self.machine)
             shell.run(["umount", "--lazy", str(self.machine.folder / "root")])
         shutil.rmtree(self.machine.folder, ignore_errors=True)
 

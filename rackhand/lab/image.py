@@ -22,12 +22,17 @@ MASKED = (
     *("systemd-tmpfiles-clean.timer", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service"),
     *("systemd-journal-catalog-update.service", "systemd-hwdb-update.service", "systemd-update-done.service"),
 )
-FINISH = (
-    'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/machine-id "$1"/etc/resolv.conf "$1"/etc/hostname '
-    '"$1"/var/lib/dbus/machine-id; mkdir -p "$1"/var/log/journal "$1"/root/.ssh; : > "$1"/etc/fstab; '
-    'ln -sf /lib/systemd/system/multi-user.target "$1"/etc/systemd/system/default.target; '
-    "for unit in " + " ".join(MASKED) + '; do ln -sf /dev/null "$1"/etc/systemd/system/$unit; done'
-)
+FINISH = f"""
+set -eu
+cd "$1"
+rm -f etc/ssh/ssh_host_* etc/machine-id var/lib/dbus/machine-id etc/resolv.conf etc/hostname
+mkdir -p var/log/journal root/.ssh
+: >etc/fstab
+echo LANG=C.UTF-8 >etc/default/locale
+cd etc/systemd/system
+ln -sf /lib/systemd/system/multi-user.target default.target
+for unit in {" ".join(MASKED)}; do ln -sf /dev/null $unit; done
+"""
 BUILD_TIMEOUT_S = 1200
 
 

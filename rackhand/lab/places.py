@@ -1,7 +1,9 @@
 """Where one practice fleet keeps its things, and under which names."""
 
+import contextlib
 import hashlib
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +72,16 @@ class Places:
     def www(self) -> Path:
         """Name the directory that is served over HTTP on the bridge."""
         return self.root / "www"
+
+    def remove(self) -> None:
+        """Remove the state, and `root` itself unless somebody keeps other things there."""
+        for part in (self.hosts, self.www, self.root / "ssh"):
+            shutil.rmtree(part, ignore_errors=True)
+        for pattern in ("reservations.*", "server.log"):
+            for file in self.root.glob(pattern):
+                file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
 
     def machine(self, number: int) -> str:
         """Name the nspawn machine with that address; short, because the kernel allows 15 letters for its cable."""

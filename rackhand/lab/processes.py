@@ -1,5 +1,6 @@
 """Find and end the processes of a fleet by what they are, not by what a pid file once said."""
 
+import contextlib
 import os
 import signal
 import time
@@ -51,19 +52,8 @@ def end(find: Callable[[], list[int]]) -> None:
 
 def kill(pid: int) -> None:
     """Send SIGKILL to one process, which may be gone already."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    _reap(pid)
-
-
-def _reap(pid: int) -> None:
-    """Collect the status of a child of ours; a supervisor may have been started by this very process."""
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return
 
 
 def _pids() -> Iterator[int]:

@@ -33,10 +33,10 @@ class Reservations:
 
 
 def read(fleet: Places) -> Reservations | None:
-    """Return what is reserved, or None where there is no fleet."""
+    """Return what is reserved, or None where there is no fleet, or one of which a crash left nothing legible."""
     try:
         return Reservations(**json.loads(_file(fleet).read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
 
 

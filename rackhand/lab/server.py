@@ -4,7 +4,6 @@ import argparse
 import functools
 import http.server
 import socket
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -15,29 +14,21 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from rackhand.lab.places import Places
 
-REQUESTS_AT_ONCE = 32
-REQUEST_TIMEOUT_S = 60
+CONNECTIONS_AT_ONCE = 64
+IDLE_TIMEOUT_S = 15
+Request = socket.socket | tuple[bytes, socket.socket]
 
 
 def ensure(fleet: "Places", address: str) -> None:
     """Start the server unless it runs; it is listening when this returns, and outlives this process."""
-    from rackhand.lab import network
+    from rackhand.lab import network, shell
 
     if find(fleet):
         return
     fleet.www.mkdir(parents=True, exist_ok=True)
-    listening = socket.create_server((address, network.HTTP_PORT), backlog=128)
-    with listening as listener, (fleet.root / "server.log").open("ab") as log:
-        running = subprocess.Popen(
-            [sys.executable, "-P", __file__, f"--fd={listener.fileno()}", _mark(fleet)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[listener.fileno()],
-            start_new_session=True,
-            cwd="/",
-        )
-    (fleet.root / "server.pid").write_text(f"{running.pid}\n")
+    with socket.create_server((address, network.HTTP_PORT), backlog=128) as listener:
+        argv = [sys.executable, "-P", __file__, f"--fd={listener.fileno()}", _mark(fleet)]
+        shell.detach(argv, fleet.root / "server.log", pass_fds=[listener.fileno()])
 
 
 def find(fleet: "Places") -> list[int]:
@@ -51,26 +42,37 @@ def serve(descriptor: int, root: Path) -> None:
     """Serve `root` on an already listening socket until killed."""
     listener = socket.socket(fileno=descriptor)
     listener.setblocking(True)
-    handler = functools.partial(_Handler, directory=str(root))
-    server = _Server(listener.getsockname(), handler, bind_and_activate=False)
+    server = _Server(listener.getsockname(), root)
     server.socket.close()
     server.socket = listener
     server.serve_forever()
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    timeout = REQUEST_TIMEOUT_S
+    timeout = IDLE_TIMEOUT_S
     protocol_version = "HTTP/1.1"
 
 
 class _Server(http.server.ThreadingHTTPServer):
+    """Accept no more connections than it has threads for; the others wait in the kernel's queue."""
+
     daemon_threads = True
-    slots = threading.BoundedSemaphore(REQUESTS_AT_ONCE)
+
+    def __init__(self, address: tuple[str, int], root: Path) -> None:
+        super().__init__(address, functools.partial(_Handler, directory=str(root)), bind_and_activate=False)
+        self.slots = threading.BoundedSemaphore(CONNECTIONS_AT_ONCE)
 
     @override
-    def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket], client_address: str) -> None:
-        with self.slots:
+    def process_request(self, request: Request, client_address: object) -> None:
+        self.slots.acquire()
+        super().process_request(request, client_address)
+
+    @override
+    def process_request_thread(self, request: Request, client_address: object) -> None:
+        try:
             super().process_request_thread(request, client_address)
+        finally:
+            self.slots.release()
 
 
 def _mark(fleet: "Places") -> str:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rackhand.errors import RackhandError
 
@@ -26,6 +27,15 @@ def run(
             evidence=lines,
         )
     return done.stdout
+
+
+def detach(argv: Sequence[str], log: Path, pass_fds: Sequence[int] = ()) -> None:
+    """Start `argv` in a session of its own: it outlives this process, is not its child, and writes to `log`."""
+    with log.open("ab") as output:
+        command = ["setsid", "--fork", *argv]
+        subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=pass_fds, cwd="/", check=True
+        )
 
 
 def attempt(

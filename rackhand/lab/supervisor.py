@@ -1,11 +1,10 @@
 """One detached process per host that boots it, and boots it again whenever it reboots."""
 
 import contextlib
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from rackhand.lab import environment, places, processes
+from rackhand.lab import environment, places, processes, shell
 from rackhand.lab.places import Places
 
 # nspawn ends with 133 when the system inside asked for a reboot. Each host gets control groups of its own: without a
@@ -21,6 +20,7 @@ done
 """
 OPTIONS = ("--quiet", "--register=no", "--console=pipe", "--resolv-conf=off", "--link-journal=no", "--boot")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
+NSPAWN_STATE = Path("/run/systemd/nspawn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +51,7 @@ def start(machine: Machine) -> None:
     """Boot the machine in a session of its own, so that it outlives this process."""
     groups = " ".join(str(group) for group in _groups(machine.fleet.machine(machine.number)))
     script = [SCRIPT, "lab", machine.cable, groups]
-    with (machine.folder / "console.log").open("ab") as log:
-        subprocess.Popen(
-            ["/bin/sh", "-c", *script, *_options(machine)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd="/",
-        )
+    shell.detach(["/bin/sh", "-c", *script, *_options(machine)], machine.folder / "console.log")
 
 
 def find(machine: Machine) -> list[int]:
@@ -101,13 +93,21 @@ def _groups(name: str) -> list[Path]:
 
 
 def remove_traces(fleet: Places) -> None:
-    """Remove control groups and the empty directories that nspawn leaves where /run is not a tmpfs."""
+    """Remove the control groups, and the empty directories that nspawn leaves where /run is not a tmpfs."""
     prefix = f"{fleet.digest[:6]}-"
     for group in (group for parent in _groups("") for group in parent.glob(f"{prefix}*")):
         for folder in sorted(group.glob("**/"), reverse=True):
             _remove_empty(folder)
-    for leftover in Path("/run/systemd/nspawn").glob(f"*/{prefix}*"):
+    for leftover in NSPAWN_STATE.glob(f"*/{prefix}*"):
         _remove_empty(leftover)
+
+
+def forget_lock(machine: Machine) -> None:
+    """Remove the lock file that a killed nspawn leaves; it is named after the inode of the mounted root."""
+    root = machine.folder / "root"
+    if root.is_mount():
+        status = root.stat()
+        (NSPAWN_STATE / f"locks/inode-{status.st_dev}:{status.st_ino}").unlink(missing_ok=True)
 
 
 def _remove_empty(folder: Path) -> None:
