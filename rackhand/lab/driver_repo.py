@@ -1,6 +1,7 @@
 """NVIDIA's apt repositories, emulated as real signed ones: <distro>/x86_64/ with packages, indices and the key.
 
-Layout as in NVIDIA's network repository: flat, `deb [signed-by=…] URL/<distro>/x86_64/ /`, key at <KEY>.pub.
+Layout as in NVIDIA's network repository: flat, `deb [signed-by=…] URL/<distro>/x86_64/ /`, key at <KEY>.pub, and again
+under the name that NVIDIA's key has there, as a mirror that signs for itself would keep it.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from rackhand.lab.driver_packages import Package
 
 BUILD_TIMEOUT_S = 600
 ARCHITECTURE = "x86_64"
+NVIDIA_KEY_FILE = "3bf863cc.pub"
 RELEASE = {
     "Origin": "NVIDIA",
     "Label": "NVIDIA CUDA",
@@ -63,7 +65,8 @@ def _build(home: Path, repository: Path) -> None:
             folder.mkdir(parents=True)
             for package in driver_packages.packages(distribution):
                 _place(draft / ".pool", package, folder)
-            (folder / key_file(draft)).write_text(key.public)
+            for name in (key_file(draft), NVIDIA_KEY_FILE):
+                (folder / name).write_text(key.public)
             _index(folder, key)
         shutil.rmtree(draft / ".pool")
         draft.rename(repository)
