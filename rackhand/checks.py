@@ -7,7 +7,7 @@ from rackhand.catalog import engine
 from rackhand.errors import RackhandError
 from rackhand.outcome import Problem
 from rackhand.plan import Instance, PlannedGpu
-from rackhand.seen import cards, known_card
+from rackhand.seen import cards, inventory
 from rackhand.settings import Settings
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
@@ -25,11 +25,23 @@ def _os(host: str, survey: Survey) -> Iterator[Problem]:
     if not survey.host.systemd:
         yield _problem(host, "no-systemd", "systemd does not run here", "use a host that was booted with systemd")
     if survey.driver.runfile:
-        yield _problem(host, "runfile-driver", "a driver from NVIDIA's .run installer is here", "run nvidia-uninstall on the host first")
+        yield _problem(
+            host,
+            "runfile-driver",
+            "a driver from NVIDIA's .run installer is here",
+            "run nvidia-uninstall on the host first",
+        )
     if survey.driver.nouveau:
-        yield _problem(host, "nouveau", "the nouveau driver is loaded", "blacklist nouveau, rebuild the initramfs and reboot")
+        yield _problem(
+            host, "nouveau", "the nouveau driver is loaded", "blacklist nouveau, rebuild the initramfs and reboot"
+        )
     if survey.host.secure_boot:
-        yield _problem(host, "secure-boot", "Secure Boot is on and a DKMS module needs a key enrolled on the console", "enrol the key or turn Secure Boot off")
+        yield _problem(
+            host,
+            "secure-boot",
+            "Secure Boot is on and a DKMS module needs a key enrolled on the console",
+            "enrol the key or turn Secure Boot off",
+        )
 
 
 def _disk(host: str, survey: Survey, wishes: Wishes) -> Iterator[Problem]:
@@ -50,41 +62,75 @@ def _engine(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
     branch = int(settings.driver_branch) if settings.driver_manage else int((survey.nvml.driver or "0").split(".")[0])
     if branch and branch < int(release.min_branch):
         what = f"vLLM {settings.engine_version} needs driver {release.min_branch} or newer, {branch} is wished or here"
-        yield _problem(host, "driver-too-old", what, f"set driver_branch to {release.min_branch}, or an older engine_version")
+        yield _problem(
+            host, "driver-too-old", what, f"set driver_branch to {release.min_branch}, or an older engine_version"
+        )
     if _number(survey.host.glibc) < release.glibc_min:
         need = ".".join(map(str, release.glibc_min))
-        yield _problem(host, "glibc-too-old", f"glibc {survey.host.glibc} is older than {need}", "use a newer distribution release")
+        yield _problem(
+            host, "glibc-too-old", f"glibc {survey.host.glibc} is older than {need}", "use a newer distribution release"
+        )
 
 
-def hardware(host: str, survey: Survey, found: Sequence[PlannedGpu], settings: Settings) -> list[Problem]:
+def hardware(host: str, survey: Survey, found: tuple[PlannedGpu, ...], settings: Settings) -> list[Problem]:
     """Check the GPUs against the inventory, against each other's view (PCI, NVML) and against what vLLM can use."""
     return [*_presence(host, survey, found, settings), *_nvml(host, survey, found), *_ability(host, survey, settings)]
 
 
-def _presence(host: str, survey: Survey, found: Sequence[PlannedGpu], settings: Settings) -> Iterator[Problem]:
+def _presence(host: str, survey: Survey, found: tuple[PlannedGpu, ...], settings: Settings) -> Iterator[Problem]:
     promised = settings.gpu_count
     if not found:
         wish = f"the inventory promises {promised}" if promised else "the PCI bus shows none"
-        yield _problem(host, "no-gpu", f"no NVIDIA GPU here; {wish}", "check the hardware (lspci -nn), or take the host out of the inventory")
+        yield _problem(
+            host,
+            "no-gpu",
+            f"no NVIDIA GPU here; {wish}",
+            "check the hardware (lspci -nn), or take the host out of the inventory",
+        )
     elif promised is not None and promised != len(found):
-        yield _problem(host, "gpu-count", f"{len(found)} GPUs here ({cards(found)}), the inventory promises {promised}", "look for a fallen GPU (lspci, dmesg) or correct gpu_count")
+        yield _problem(
+            host,
+            "gpu-count",
+            f"{len(found)} GPUs here ({cards(found)}), the inventory promises {promised}",
+            "look for a fallen GPU (lspci, dmesg) or correct gpu_count",
+        )
     model = settings.gpu_model
     others = sorted({gpu.card for gpu in found if model and model.lower() not in gpu.card.lower()})
     if others:
-        yield _problem(host, "gpu-model", f"{', '.join(others)} here, the inventory promises {model}", "check the host or correct gpu_model")
+        yield _problem(
+            host,
+            "gpu-model",
+            f"{', '.join(others)} here, the inventory promises {model}",
+            "check the host or correct gpu_model",
+        )
 
 
-def _nvml(host: str, survey: Survey, found: Sequence[PlannedGpu]) -> Iterator[Problem]:
+def _nvml(host: str, survey: Survey, found: tuple[PlannedGpu, ...]) -> Iterator[Problem]:
     if survey.nvml.state == "lost":
         lost = ", ".join(str(gpu.index) for gpu in survey.nvml.gpus if gpu.lost)
-        yield _problem(host, "gpu-lost", f"NVML has lost GPU {lost}", "look for Xid lines in the kernel log; reset the GPU or reboot")
+        yield _problem(
+            host,
+            "gpu-lost",
+            f"NVML has lost GPU {lost}",
+            "look for Xid lines in the kernel log; reset the GPU or reboot",
+        )
     seen = {gpu.address for gpu in survey.nvml.gpus}
     missing = [gpu.address for gpu in found if gpu.address not in seen]
     if survey.nvml.state == "ok" and missing:
-        yield _problem(host, "gpu-not-in-nvml", f"{', '.join(missing)} is on the PCI bus and not in NVML", "look for RmInitAdapter or Xid lines in the kernel log")
+        yield _problem(
+            host,
+            "gpu-not-in-nvml",
+            f"{', '.join(missing)} is on the PCI bus and not in NVML",
+            "look for RmInitAdapter or Xid lines in the kernel log",
+        )
     sliced = [gpu.address for gpu in survey.nvml.gpus if gpu.mig]
     if sliced:
-        yield _problem(host, "mig", f"MIG is on for {', '.join(sliced)}; vLLM cannot be pinned to a slice by UUID", "turn MIG off (nvidia-smi -mig 0) or leave this host out")
+        yield _problem(
+            host,
+            "mig",
+            f"MIG is on for {', '.join(sliced)}; vLLM cannot be pinned to a slice by UUID",
+            "turn MIG off (nvidia-smi -mig 0) or leave this host out",
+        )
 
 
 def _ability(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
@@ -92,19 +138,25 @@ def _ability(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]
         least = engine(settings.engine_version).capability
     except RackhandError:
         return  # already reported by the engine's own check
-    for function in survey.pci:
-        card = known_card(function)
-        if card is not None and card.capability < least:
-            have, need = (".".join(map(str, pair)) for pair in (card.capability, least))
-            what = f"{card.name} at {function.address} has compute capability {have}, vLLM {settings.engine_version} needs {need}"
-            yield _problem(host, "gpu-too-old", what, "take this host out of the inventory: no current vLLM has kernels for it")
+    for gpu in inventory(survey).gpus:
+        if gpu.card.capability < least:
+            have, need = (".".join(map(str, pair)) for pair in (gpu.card.capability, least))
+            what = f"{gpu.card.name} at {gpu.address} has compute capability {have}, vLLM {settings.engine_version} needs {need}"
+            yield _problem(
+                host, "gpu-too-old", what, "take this host out of the inventory: no current vLLM has kernels for it"
+            )
 
 
 def ports(host: str, survey: Survey, instances: Sequence[Instance]) -> list[Problem]:
     """Check that the planned ports are free or ours."""
     wanted = {instance.port: instance for instance in instances}
     taken = [item for item in survey.listeners if item.port in wanted and not PurePath(item.unit).name.startswith(OURS)]
-    return [_problem(host, "port-taken", f"port {item.port} is taken by {item}", "stop that service or set another serve_port") for item in taken]
+    return [
+        _problem(
+            host, "port-taken", f"port {item.port} is taken by {item}", "stop that service or set another serve_port"
+        )
+        for item in taken
+    ]
 
 
 def _problem(host: str, code: str, what: str, next_step: str) -> Problem:

@@ -5,6 +5,8 @@ A RackhandError renders as one line: what happened, where, and what to do next.
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 
 @dataclass(eq=False)
 class RackhandError(Exception):
@@ -19,5 +21,6 @@ class RackhandError(Exception):
     next_step: str
     evidence: tuple[str, ...] = ()
 
+    @override
     def __str__(self) -> str:
         return f"{self.where}: {self.what} [{self.code}] → {self.next_step}"

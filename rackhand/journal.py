@@ -79,7 +79,7 @@ def _last_exception(messages: Sequence[str]) -> Finding | None:
                 line=_quote(text),
                 code="exception",
                 cause=f"vLLM ended with {text.split(':', 1)[0].rpartition('.')[2]}.",
-                remedy="Read the journal above this line (journalctl -u 'vllm@*'); rackhand does not know this failure.",
+                remedy="Read the journal above this line (journalctl -u 'vllm@*'); rackhand does not know the failure.",
                 fatal=False,
             )
     return None

@@ -25,7 +25,10 @@ def lay_out(host: str, gpus: Sequence[PlannedGpu], wishes: Wishes) -> Layout:
     """Lay out replicas over groups of equal GPUs; raises RackhandError `does-not-fit` with the numbers."""
     settings = wishes.settings
     positions = sorted(range(len(gpus)), key=lambda position: (gpus[position].card, gpus[position].address))
-    groups = [list(members) for _, members in groupby(positions, key=lambda position: (gpus[position].card, gpus[position].memory_mib))]
+    groups = [
+        list(members)
+        for _, members in groupby(positions, key=lambda position: (gpus[position].card, gpus[position].memory_mib))
+    ]
     slots: list[tuple[int, ...]] = []
     reasons = []
     refusals = []
@@ -39,16 +42,28 @@ def lay_out(host: str, gpus: Sequence[PlannedGpu], wishes: Wishes) -> Layout:
         reasons.append(reason)
     if not slots:
         raise refusals[0]
-    return Layout(instances=_instances(host, slots, settings, _context(wishes)), reason="; ".join(reasons + [error.what for error in refusals]))
+    return Layout(
+        instances=_instances(host, slots, settings, _context(wishes)),
+        reason="; ".join(reasons + [error.what for error in refusals]),
+    )
 
 
-def _instances(host: str, slots: Sequence[tuple[int, ...]], settings: Settings, context: int | None) -> tuple[Instance, ...]:
+def _instances(
+    host: str, slots: Sequence[tuple[int, ...]], settings: Settings, context: int | None
+) -> tuple[Instance, ...]:
     wished = settings.serve_instances
     if wished != "auto" and wished > len(slots):
-        raise RackhandError("too-many-instances", f"serve_instances is {wished}, the GPUs carry {len(slots)}", host, f"set serve_instances to at most {len(slots)}")
+        raise RackhandError(
+            "too-many-instances",
+            f"serve_instances is {wished}, the GPUs carry {len(slots)}",
+            host,
+            f"set serve_instances to at most {len(slots)}",
+        )
     chosen = sorted(slots)[: len(slots) if wished == "auto" else wished]
     return tuple(
-        Instance(name=f"{settings.model_name}-{number}", port=settings.serve_port + number, gpus=slot, max_model_len=context)
+        Instance(
+            name=f"{settings.model_name}-{number}", port=settings.serve_port + number, gpus=slot, max_model_len=context
+        )
         for number, slot in enumerate(chosen)
     )
 
@@ -64,21 +79,47 @@ def _ranks(host: str, gpu: PlannedGpu, count: int, wishes: Wishes) -> tuple[int,
     candidates = [wished] if wished != "auto" else [size for size in SIZES if size <= count]
     possible = [size for size in candidates if size <= count and (heads is None or heads % size == 0)]
     if not possible:
-        raise RackhandError("tensor-parallel", f"{wished} GPUs of {count} do not divide {heads} attention heads", host, "choose a serve_tensor_parallel_size that divides the heads and is on the host")
-    bytes_per_token = memory.kv_bytes_per_token(wishes.weights.config, memory.element_bytes(wishes.settings.serve_options))
+        raise RackhandError(
+            "tensor-parallel",
+            f"{wished} GPUs of {count} do not divide {heads} attention heads",
+            host,
+            "choose a serve_tensor_parallel_size that divides the heads and is on the host",
+        )
+    bytes_per_token = memory.kv_bytes_per_token(
+        wishes.weights.config, memory.element_bytes(wishes.settings.serve_options)
+    )
     context = _context(wishes)
-    if bytes_per_token is None or context is None or not wishes.weights.weight_bytes:
-        return possible[0], f"{gpu.card}: {possible[0]} GPU per instance; the fit is not known before the weights are here"
+    if bytes_per_token is None or context is None or not wishes.weights.weight_bytes or not gpu.memory_mib:
+        return possible[
+            0
+        ], f"{gpu.card}: {possible[0]} GPU per instance; the fit is not known before the weights are here"
     settings = wishes.settings
-    fits = [memory.fit(gpu.memory_mib, settings.serve_gpu_memory_utilization, wishes.weights.weight_bytes, bytes_per_token, context, size) for size in possible]
+    fits = [
+        memory.fit(
+            gpu.memory_mib,
+            settings.serve_gpu_memory_utilization,
+            wishes.weights.weight_bytes,
+            bytes_per_token,
+            context,
+            size,
+        )
+        for size in possible
+    ]
     for size, fit in zip(possible, fits, strict=True):
         if fit.fits:
-            return size, f"{gpu.card}: fits {size} GPU ({fit.weights_mib:,} MiB weights, {fit.cache_mib:,} MiB for {context:,} tokens, {fit.budget_mib:,} MiB allowed)"
+            return (
+                size,
+                f"{gpu.card}: fits {size} GPU ({fit.weights_mib:,} MiB weights, {fit.cache_mib:,} MiB for {context:,} tokens, {fit.budget_mib:,} MiB allowed)",
+            )
     raise _does_not_fit(host, gpu, possible[-1], fits[-1], context)
 
 
 def _does_not_fit(host: str, gpu: PlannedGpu, ranks: int, fit: memory.Fit, context: int) -> RackhandError:
     need = fit.weights_mib + fit.cache_mib + fit.overhead_mib
     what = f"on {ranks}× {gpu.card} each GPU needs {need:,} MiB for {context:,} tokens and {fit.budget_mib:,} MiB are allowed"
-    nearest = f"set serve_max_model_len to at most {fit.longest_context:,}".replace(",", "") if fit.longest_context >= 16 else "use larger GPUs or a quantised model"
+    nearest = (
+        f"set serve_max_model_len to at most {fit.longest_context:,}".replace(",", "")
+        if fit.longest_context >= 16
+        else "use larger GPUs or a quantised model"
+    )
     return RackhandError("does-not-fit", what, host, nearest)

@@ -10,6 +10,7 @@ from pyinfra import host, logger, state
 from pyinfra.api import FunctionCommand, Host, State, operation
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
+from pyinfra.context import ctx_host, ctx_state
 
 from rackhand import planner, wishes
 from rackhand.errors import RackhandError
@@ -40,7 +41,7 @@ class RefusedError(PyinfraError):
 @cache
 def current_run() -> Run:
     """Return this process's run; pyinfra executes deploy.py once per host, in one process."""
-    real: State = state._get_module()
+    real: State = ctx_state.get()
     chosen = {each.name for each in (real.limit_hosts or real.inventory)}
     active = frozenset(each.name for each in real.active_hosts)
     run = Run(lambda line: click.echo(line, err=True))
@@ -51,7 +52,7 @@ def current_run() -> Run:
 def survey_and_plan() -> None:
     """Read this host and plan it, before any host changes; stops the whole run when the last host is read and one was refused."""
     run = current_run()
-    this: Host = host._get_module()
+    this: Host = ctx_host.get()
     tune(this)
     current = HostRun(name=this.name, run=run.id, session=Session(this), progress=run.progress)
     run.hosts[this.name] = current
@@ -81,7 +82,11 @@ def _line(problem: Problem) -> str:
 def _stop_when_refused(run: Run) -> None:
     """Nothing changes anywhere until every host has a plan; hosts that merely fell silent do not hold up the others."""
     wrong = [each for each in run.hosts.values() if each.refusal or each.problems]
-    blocking = [each for each in wrong if each.refusal or any(problem.code not in ("connection-lost", "timeout") for problem in each.problems)]
+    blocking = [
+        each
+        for each in wrong
+        if each.refusal or any(problem.code not in ("connection-lost", "timeout") for problem in each.problems)
+    ]
     skips = all(each.wishes and each.wishes.settings.preflight_on_refusal == "skip" for each in blocking)
     if blocking and not skips:
         names = ", ".join(sorted(each.name for each in blocking))
@@ -114,7 +119,9 @@ def converge(step: Step, title: str) -> Generator[FunctionCommand, None, None]:
         return
     if change is None:
         if live:
-            current.steps.append(StepOutcome(name=title, changed=False, summary="", seconds=round(time.monotonic() - begun, 1)))
+            current.steps.append(
+                StepOutcome(name=title, changed=False, summary="", seconds=round(time.monotonic() - begun, 1))
+            )
         host.noop(title)
         return
     yield FunctionCommand(_apply, (current, title, change, begun), {})
@@ -138,7 +145,9 @@ def _apply(current: HostRun, title: str, change: Change, begun: float) -> bool:
     finally:
         current.changed()
         current.ended = time.monotonic()
-    current.steps.append(StepOutcome(name=title, changed=True, summary=change.summary, seconds=round(time.monotonic() - begun, 1)))
+    current.steps.append(
+        StepOutcome(name=title, changed=True, summary=change.summary, seconds=round(time.monotonic() - begun, 1))
+    )
     return True
 
 

@@ -35,7 +35,13 @@ class Problem:
 
     @classmethod
     def of(cls, error: RackhandError) -> "Problem":
-        return cls(code=error.code, what=error.what, where=error.where, next_step=error.next_step, evidence=tuple(error.evidence))
+        return cls(
+            code=error.code,
+            what=error.what,
+            where=error.where,
+            next_step=error.next_step,
+            evidence=tuple(error.evidence),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

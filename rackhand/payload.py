@@ -55,7 +55,9 @@ def _closure(module: str) -> tuple[str, ...]:
     tree = ast.parse(_source(module))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     direct = [alias.name for node in imports if node.module == PACKAGE for alias in node.names]
-    direct += [node.module.rpartition(".")[2] for node in imports if node.module and node.module.startswith(f"{PACKAGE}.")]
+    direct += [
+        node.module.rpartition(".")[2] for node in imports if node.module and node.module.startswith(f"{PACKAGE}.")
+    ]
     needed = [name for dependency in direct for name in _closure(dependency)]
     return (*dict.fromkeys(needed), module)
 

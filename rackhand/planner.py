@@ -1,6 +1,6 @@
 """The planner: what a host is and what is wished of it, in; a plan or every reason against one, out. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from rackhand import checks
@@ -8,8 +8,8 @@ from rackhand.catalog import driver_packages
 from rackhand.errors import RackhandError
 from rackhand.layout import Layout, lay_out
 from rackhand.outcome import Problem
-from rackhand.plan import DriverPlan, Instance, Plan, PlannedGpu, Refusal
-from rackhand.seen import cards, gpus, nvswitches
+from rackhand.plan import DriverPlan, Plan, PlannedGpu, Refusal
+from rackhand.seen import cards, gpus, has_fabric
 from rackhand.settings import Settings
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
@@ -60,23 +60,40 @@ def _driver(survey: Survey, settings: Settings, host: str) -> DriverPlan:
     """Decide the driver's version; raises RackhandError where the distribution or the installed driver rules it out."""
     if not settings.driver_manage:
         if survey.nvml.state != "ok":
-            raise RackhandError("driver-not-ready", f"driver_manage is False and NVML says {survey.nvml.state}: {survey.nvml.detail}", host, "repair the driver, or let rackhand manage it")
+            raise RackhandError(
+                "driver-not-ready",
+                f"driver_manage is False and NVML says {survey.nvml.state}: {survey.nvml.detail}",
+                host,
+                "repair the driver, or let rackhand manage it",
+            )
         return DriverPlan(version=survey.nvml.driver, packages=None)
     facts = survey.host
     try:
-        packages = driver_packages(facts.distribution, facts.version, settings.driver_branch, nvswitches(survey) > 0, facts.architecture)
+        packages = driver_packages(
+            facts.distribution, facts.version, settings.driver_branch, has_fabric(survey), facts.architecture
+        )
     except RackhandError as error:
         raise RackhandError(error.code, error.what, host, error.next_step) from None
     return DriverPlan(version=settings.driver_version or packages.latest, packages=packages)
 
 
-def _words(survey: Survey, wishes: Wishes, driver: DriverPlan, layout: Layout, found: Sequence[PlannedGpu]) -> Iterator[str]:
+def _words(
+    survey: Survey, wishes: Wishes, driver: DriverPlan, layout: Layout, found: tuple[PlannedGpu, ...]
+) -> Iterator[str]:
     settings, state = wishes.settings, survey.state
     yield f"{survey.host.pretty}, {cards(found)}"
     yield _driver_words(survey, driver)
-    yield f"vLLM {settings.engine_version}: " + ("environment is built" if state.venv.digest == wishes.venv else f"build environment {wishes.venv} ({settings.engine_requirements})")
+    yield f"vLLM {settings.engine_version}: " + (
+        "environment is built"
+        if state.venv.digest == wishes.venv
+        else f"build environment {wishes.venv} ({settings.engine_requirements})"
+    )
     size = f"{wishes.weights.total_bytes >> 20} MiB, " if wishes.weights.files else ""
-    yield f"{settings.model_name}: " + ("weights are here" if state.model.files and state.model_intact else f"bring weights ({size}{wishes.weights.source})")
+    yield f"{settings.model_name}: " + (
+        "weights are here"
+        if state.model.files and state.model_intact
+        else f"bring weights ({size}{wishes.weights.source})"
+    )
     yield layout.reason
     running = {unit.name: unit for unit in state.instances}
     for instance in layout.instances:
@@ -94,8 +111,3 @@ def _driver_words(survey: Survey, driver: DriverPlan) -> str:
         return f"driver {driver.version}: installed and loaded"
     before = f" (loaded now: {loaded})" if loaded else ""
     return f"driver {driver.version}: install, pin and hold{before}; reboot"
-
-
-def describe(instance: Instance) -> str:
-    """Name an instance and its port."""
-    return f"{instance.name}:{instance.port}"

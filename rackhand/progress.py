@@ -65,7 +65,7 @@ class Progress:
         text = line(wait.host, wait.what, self.clock() - wait.since, wait.deadline_s, _detail(wait))
         others = len(self._waits) - CROWD
         if place == CROWD - 1 and others > 0:
-            text += f" (and {others} more {'step' if others == 1 else 'steps'} like it)"
+            text += f" (and {others} more waiting)"
         # The detail may have taken a while: the step may be over by now.
         if not wait.over:
             self.write(text)

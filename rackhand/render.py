@@ -42,9 +42,9 @@ class Release:
     unit_sha256: str
 
 
-def render(plan: Plan, settings: Settings, api_key: SecretStr | None, nvswitches: int) -> Release:
+def render(plan: Plan, settings: Settings, api_key: SecretStr | None, fabric: bool) -> Release:
     """Render every file of the release; the same inputs give the same id."""
-    unit = _unit(plan, settings, nvswitches)
+    unit = _unit(plan, settings, fabric)
     files = {UNIT: RenderedFile(text=unit, mode=PUBLIC)}
     configs = {}
     for instance in plan.instances:
@@ -53,7 +53,9 @@ def render(plan: Plan, settings: Settings, api_key: SecretStr | None, nvswitches
         configs[instance.name] = _digest(unit, options, repr(pairs), plan.venv, plan.model)
         pairs.append(("RACKHAND_CONFIG", configs[instance.name]))
         files[f"instances/{instance.name}.yaml"] = RenderedFile(text=options, mode=PUBLIC)
-        files[f"instances/{instance.name}.env"] = RenderedFile(text=_template("vllm.env.j2").render(pairs=pairs), mode=PRIVATE)
+        files[f"instances/{instance.name}.env"] = RenderedFile(
+            text=_template("vllm.env.j2").render(pairs=pairs), mode=PRIVATE
+        )
     manifest = _manifest(plan, settings, configs, unit)
     identity = _digest(json.dumps(manifest, sort_keys=True))
     text = json.dumps({"id": identity, **manifest}, indent=1, sort_keys=True) + "\n"
@@ -110,14 +112,14 @@ def environment(plan: Plan, settings: Settings, instance: Instance, api_key: Sec
     return sorted(variables.items())
 
 
-def _unit(plan: Plan, settings: Settings, nvswitches: int) -> str:
+def _unit(plan: Plan, settings: Settings, fabric: bool) -> str:
     return _template("vllm@.service.j2").render(
         root=ROOT,
         user=USER,
         venv_digest=plan.venv,
         shutdown_timeout_s=settings.serve_shutdown_timeout_s,
         stop_timeout_s=settings.serve_shutdown_timeout_s + STOP_MARGIN_S,
-        requires_fabricmanager=nvswitches > 0,
+        requires_fabricmanager=fabric,
         read_write_paths=[f"{ROOT}/cache/{plan.venv}"],
     )
 
@@ -125,7 +127,8 @@ def _unit(plan: Plan, settings: Settings, nvswitches: int) -> str:
 def _manifest(plan: Plan, settings: Settings, configs: Mapping[str, str], unit: str) -> dict[str, Any]:
     """Describe the release for people and for a rollback; no secrets and no values of environment settings."""
     instances = [
-        {"name": item.name, "port": item.port, "gpus": list(plan.uuids(item)), "config": configs[item.name]} for item in plan.instances
+        {"name": item.name, "port": item.port, "gpus": list(plan.uuids(item)), "config": configs[item.name]}
+        for item in plan.instances
     ]
     return {
         "schema": "rackhand.release/1",
@@ -142,7 +145,14 @@ def _manifest(plan: Plan, settings: Settings, configs: Mapping[str, str], unit: 
 
 def _template(name: str) -> Any:
     loader = FileSystemLoader(TEMPLATES)
-    jinja = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 — units, not HTML
+    jinja = Environment(
+        loader=loader,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
     jinja.filters["systemd_quote"] = systemd_quote
     return jinja.get_template(name)
 

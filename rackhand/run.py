@@ -30,7 +30,7 @@ class Caller(Protocol):
     name: str
     commands: int
 
-    def call(self, function: str, timeout_s: int = ..., **args: Any) -> Any: ...
+    def call(self, function: str, within_s: int = ..., **args: Any) -> Any: ...
 
     def put(self, source: Path, destination: str) -> None: ...
 
@@ -80,11 +80,13 @@ class HostRun:
         """Forget what was known: the next step asks the host."""
         self.seen = None
 
-    def call(self, function: str, timeout_s: int = 120, **args: Any) -> Any:
-        return self.session.call(function, timeout_s, **args)
+    def call(self, function: str, within_s: int = 120, **args: Any) -> Any:
+        return self.session.call(function, within_s, **args)
 
     @contextlib.contextmanager
-    def waiting(self, what: str, deadline_s: float, log: str | None = None, detail: Callable[[], str | None] | None = None) -> Iterator[None]:
+    def waiting(
+        self, what: str, deadline_s: float, log: str | None = None, detail: Callable[[], str | None] | None = None
+    ) -> Iterator[None]:
         """Tell people every few seconds what this host is waiting for; `log` names a log under /var/log/rackhand."""
         ask = detail or ((lambda: self._progress(log)) if log else (lambda: None))
         with self.progress.waiting(self.name, what, deadline_s, ask):
@@ -184,7 +186,9 @@ class Run:
             name=host.name,
             status=self._status(host),
             gpus=plan.cards if plan else (host.refusal.cards if host.refusal else ""),
-            driver=host.seen.nvml.driver if host.seen and host.seen.nvml.driver else (plan.driver.version if plan else ""),
+            driver=host.seen.nvml.driver
+            if host.seen and host.seen.nvml.driver
+            else (plan.driver.version if plan else ""),
             vllm=settings.engine_version if settings else "",
             model=settings.model_name if settings else "",
             release=host.release.id if host.release else "",
@@ -202,7 +206,11 @@ class Run:
         if host.problems:
             return HostStatus.FAILED
         if not self.executing:
-            return HostStatus.NOT_RUN if any(other.refusal or other.problems for other in self.hosts.values()) else HostStatus.PLANNED
+            return (
+                HostStatus.NOT_RUN
+                if any(other.refusal or other.problems for other in self.hosts.values())
+                else HostStatus.PLANNED
+            )
         if not host.finished:
             return HostStatus.INTERRUPTED
         return HostStatus.HEALTHY if any(step.changed for step in host.steps) else HostStatus.UNCHANGED
@@ -214,7 +222,12 @@ def _ungated(plan: Plan, name: str) -> InstanceOutcome:
 
 
 def _unreachable(name: str) -> HostOutcome:
-    problem = Problem(code="unreachable", what="no SSH connection", where=name, next_step="check the host, its address and your key; then run again")
+    problem = Problem(
+        code="unreachable",
+        what="no SSH connection",
+        where=name,
+        next_step="check the host, its address and your key; then run again",
+    )
     return HostOutcome(name=name, status=HostStatus.UNREACHABLE, problems=(problem,))
 
 

@@ -33,7 +33,7 @@ class Session:
         self.name: str = host.name
         self.commands = 0
 
-    def call(self, function: str, timeout_s: int = 120, **args: Any) -> Any:
+    def call(self, function: str, within_s: int = 120, **args: Any) -> Any:
         """Call `module.function` of rackhand.remote on the host and return its result.
 
         Raises RackhandError: connection-lost, timeout, no-python, sudo-password, remote-crash, or the remote Problem's own code.
@@ -42,9 +42,13 @@ class Session:
         quoted = QuoteString(payload.LOADER)
         command = StringCommand(SHELL.format(loader=str(StringCommand(quoted))))
         try:
-            _, output = self.host.run_shell_command(command, _stdin=payload.pack(function, args), _timeout=timeout_s, _success_exit_codes=[0])
+            _, output = self.host.run_shell_command(
+                command, _stdin=payload.pack(function, args), _timeout=within_s, _success_exit_codes=[0]
+            )
         except TimeoutError:
-            raise self._error("timeout", f"{function} did not answer within {timeout_s} s", "look at the host, then run again") from None
+            raise self._error(
+                "timeout", f"{function} did not answer within {within_s} s", "look at the host, then run again"
+            ) from None
         except GONE as error:
             raise self._lost(error) from None
         return self._result(function, output)
@@ -66,19 +70,31 @@ class Session:
             return self._lost("no answer")
         kind = self._shell_status()
         if kind == NO_PYTHON:
-            return self._error("no-python", "python3 is not installed", "install python3 on the host (Debian, Ubuntu: apt-get install python3)")
+            return self._error(
+                "no-python",
+                "python3 is not installed",
+                "install python3 on the host (Debian, Ubuntu: apt-get install python3)",
+            )
         if kind == NO_SUDO:
             user = "the SSH user"
-            return self._error("sudo-password", f"sudo asks {user} for a password", "allow it without one (NOPASSWD in sudoers) or connect as root")
-        return self._error("remote-crash", f"{function} failed on the host", "run again with --debug and report it", tuple(lines[-4:]))
+            return self._error(
+                "sudo-password",
+                f"sudo asks {user} for a password",
+                "allow it without one (NOPASSWD in sudoers) or connect as root",
+            )
+        return self._error(
+            "remote-crash", f"{function} failed on the host", "run again with --debug and report it", tuple(lines[-4:])
+        )
 
     def _shell_status(self) -> int:
         """Ask again with an empty program which precondition is missing; only after a failed call."""
-        probe = "command -v python3 >/dev/null || exit 127; [ \"$(id -u)\" -eq 0 ] || sudo -n true 2>/dev/null || exit 126; exit 0"
+        probe = 'command -v python3 >/dev/null || exit 127; [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null || exit 126; exit 0'
         self.commands += 1
         for status in (NO_PYTHON, NO_SUDO):
             try:
-                matches, _ = self.host.run_shell_command(StringCommand(probe), _timeout=20, _success_exit_codes=[status])
+                matches, _ = self.host.run_shell_command(
+                    StringCommand(probe), _timeout=20, _success_exit_codes=[status]
+                )
             except GONE:
                 return 0
             if matches:
@@ -100,7 +116,11 @@ class Session:
         except GONE as error:
             raise self._lost(error) from None
         if not stored:
-            raise self._error("upload", f"could not upload {source.name} to {destination}", "check free space and permissions on the host")
+            raise self._error(
+                "upload",
+                f"could not upload {source.name} to {destination}",
+                "check free space and permissions on the host",
+            )
 
     def boot_id(self) -> str | None:
         """Return the host's boot id over a connection that is renewed when needed; None while it is away."""
@@ -110,7 +130,9 @@ class Session:
                 self.host.connect(show_errors=False)
             if not self.host.connected:
                 return None
-            fine, output = self.host.run_shell_command(StringCommand("cat /proc/sys/kernel/random/boot_id"), _timeout=20)
+            fine, output = self.host.run_shell_command(
+                StringCommand("cat /proc/sys/kernel/random/boot_id"), _timeout=20
+            )
         except GONE:
             fine, output = False, None
         if not fine or output is None:
@@ -134,11 +156,19 @@ class Session:
             if now and now != before:
                 self.host.connector.disconnect()
                 return
-        raise self._error("reboot", f"the host is not back with a new boot id after {timeout_s} s", "look at its console, then run again")
+        raise self._error(
+            "reboot",
+            f"the host is not back with a new boot id after {timeout_s} s",
+            "look at its console, then run again",
+        )
 
     def _lost(self, error: object) -> RackhandError:
         reason = f": {error}" if str(error) else ""
-        return self._error("connection-lost", f"the SSH connection is gone{reason}", "check the host and its network, then run again: the deploy continues where it was")
+        return self._error(
+            "connection-lost",
+            f"the SSH connection is gone{reason}",
+            "check the host and its network, then run again: the deploy continues where it was",
+        )
 
     def _error(self, code: str, what: str, next_step: str, evidence: tuple[str, ...] = ()) -> RackhandError:
         return RackhandError(code, what, self.name, next_step, evidence)

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from typing_extensions import override
 
 from rackhand.errors import RackhandError
 
@@ -109,6 +110,7 @@ class Listener(Frozen):
     command: str
     unit: str
 
+    @override
     def __str__(self) -> str:
         return f"{self.command or 'an unknown process'} (pid {self.pid}{', ' + self.unit if self.unit else ''})"
 
@@ -198,4 +200,9 @@ def parse(answer: Any, where: str) -> Survey:
     except ValidationError as error:
         detail = error.errors(include_input=False, include_url=False)[0]
         path = ".".join(str(part) for part in detail["loc"])
-        raise RackhandError("facts", f"the host's facts make no sense: {path}: {detail['msg']}", where, "run again with --debug and report it") from None
+        raise RackhandError(
+            "facts",
+            f"the host's facts make no sense: {path}: {detail['msg']}",
+            where,
+            "run again with --debug and report it",
+        ) from None

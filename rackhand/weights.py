@@ -43,23 +43,58 @@ def local(directory: Path, name: str, revision: str | None) -> Weights:
     """
     where = str(directory)
     if not (directory / "config.json").is_file():
-        raise RackhandError("model-missing", "no model here: config.json is missing", where, "set model_path to a directory with a downloaded model")
-    paths = sorted(path for path in directory.rglob("*") if path.is_file() and not any(part.startswith(".") for part in path.relative_to(directory).parts))
+        raise RackhandError(
+            "model-missing",
+            "no model here: config.json is missing",
+            where,
+            "set model_path to a directory with a downloaded model",
+        )
+    paths = sorted(
+        path
+        for path in directory.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(directory).parts)
+    )
     cache = _read_cache()
     files = tuple(_describe(path, directory, cache) for path in paths)
     _write_cache(cache)
     if not any(file.path.endswith(".safetensors") for file in files):
-        raise RackhandError("model-missing", "no *.safetensors files here", where, "set model_path to a directory with safetensors weights")
+        raise RackhandError(
+            "model-missing",
+            "no *.safetensors files here",
+            where,
+            "set model_path to a directory with safetensors weights",
+        )
     _check_sums(directory, files)
     digest = hashlib.sha256("\n".join(f"{file.path} {file.sha256}" for file in files).encode()).hexdigest()
     if revision and not digest.startswith(revision):
-        raise RackhandError("model-checksum", f"the files have digest {digest[:12]}, model_revision says {revision[:12]}", where, "restore the model or correct model_revision")
-    return Weights(id=f"{name}@{digest[:12]}", name=name, revision=digest, source=f"path:{directory.name}", directory=directory, files=files, config=_config(directory))
+        raise RackhandError(
+            "model-checksum",
+            f"the files have digest {digest[:12]}, model_revision says {revision[:12]}",
+            where,
+            "restore the model or correct model_revision",
+        )
+    return Weights(
+        id=f"{name}@{digest[:12]}",
+        name=name,
+        revision=digest,
+        source=f"path:{directory.name}",
+        directory=directory,
+        files=files,
+        config=_config(directory),
+    )
 
 
 def hub(hub_id: str, name: str, revision: str) -> Weights:
     """Name the weights of a pinned hub revision; their size is known once they are on a host."""
-    return Weights(id=f"{name}@{revision[:12]}", name=name, revision=revision, source=f"{hub_id}@{revision}", directory=None, files=(), config={})
+    return Weights(
+        id=f"{name}@{revision[:12]}",
+        name=name,
+        revision=revision,
+        source=f"{hub_id}@{revision}",
+        directory=None,
+        files=(),
+        config={},
+    )
 
 
 def _describe(path: Path, directory: Path, cache: dict[str, str]) -> ModelFile:
@@ -76,11 +111,20 @@ def _check_sums(directory: Path, files: tuple[ModelFile, ...]) -> None:
     sums = directory / SUMS
     if not sums.is_file():
         return
-    expected = {parts[1].lstrip("*"): parts[0] for line in sums.read_text().splitlines() if len(parts := line.split(maxsplit=1)) == 2}
+    expected = {
+        parts[1].lstrip("*"): parts[0]
+        for line in sums.read_text().splitlines()
+        if len(parts := line.split(maxsplit=1)) == 2
+    }
     actual = {file.path: file.sha256 for file in files}
     wrong = sorted(name for name, digest in expected.items() if actual.get(name) != digest)
     if wrong:
-        raise RackhandError("model-checksum", f"{', '.join(wrong)} differ from {SUMS} or are missing", str(directory), "download the model again")
+        raise RackhandError(
+            "model-checksum",
+            f"{', '.join(wrong)} differ from {SUMS} or are missing",
+            str(directory),
+            "download the model again",
+        )
 
 
 def _config(directory: Path) -> Mapping[str, Any]:
@@ -89,7 +133,9 @@ def _config(directory: Path) -> Mapping[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise RackhandError("model-config", "config.json is not a JSON object", str(directory), "download the model again")
+        raise RackhandError(
+            "model-config", "config.json is not a JSON object", str(directory), "download the model again"
+        )
     return value
 
 

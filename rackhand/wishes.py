@@ -26,7 +26,7 @@ class Asked(Protocol):
 
     name: str
 
-    def call(self, function: str, timeout_s: int = ..., **args: Any) -> Any: ...
+    def call(self, function: str, within_s: int = ..., **args: Any) -> Any: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +99,16 @@ def _requirements(path: str, where: str) -> str:
     try:
         text = Path(path).expanduser().read_text()
     except OSError as error:
-        raise RackhandError("requirements", f"cannot read {path}: {error.strerror}", where, "set engine_requirements to a hashed requirements file") from None
+        raise RackhandError(
+            "requirements",
+            f"cannot read {path}: {error.strerror}",
+            where,
+            "set engine_requirements to a hashed requirements file",
+        ) from None
     if "--hash=sha256:" not in text:
-        raise RackhandError("requirements", f"{path} holds no hashes", where, "make it with 'uv pip compile --generate-hashes'")
+        raise RackhandError(
+            "requirements", f"{path} holds no hashes", where, "make it with 'uv pip compile --generate-hashes'"
+        )
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")) + "\n"
 
 
@@ -109,7 +116,9 @@ def _requirements(path: str, where: str) -> str:
 def _uv(path: str | None) -> UvBinary:
     binary = Path(path).expanduser() if path else Path(uv.find_uv_bin())
     if not binary.is_file():
-        raise RackhandError("uv-missing", "no uv program here", str(binary), "correct engine_uv_path or run ./bootstrap")
+        raise RackhandError(
+            "uv-missing", "no uv program here", str(binary), "correct engine_uv_path or run ./bootstrap"
+        )
     with binary.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return UvBinary(path=binary, name=f"uv-{digest[:12]}", sha256=digest)

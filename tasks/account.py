@@ -18,4 +18,6 @@ def prepare(host: HostRun) -> Change | None:
         with host.waiting("operating system packages", TIMEOUT_S, log="packages-install"):
             host.call("account.prepare", TIMEOUT_S, root=ROOT, user=USER, packages=missing, timeout_s=TIMEOUT_S - 60)
 
-    return Change(summary=f"user {USER}, directories" + (f", packages {', '.join(missing)}" if missing else ""), apply=apply)
+    return Change(
+        summary=f"user {USER}, directories" + (f", packages {', '.join(missing)}" if missing else ""), apply=apply
+    )

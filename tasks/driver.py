@@ -42,7 +42,11 @@ def activate(host: HostRun) -> Change | None:
     settings = host.intent.settings
     loaded = seen.driver.loaded or "nothing"
     if not settings.driver_reboot_allowed:
-        raise host.error("reboot-needed", f"{loaded} is loaded and {seen.driver.library} installed", "reboot the host, or set driver_reboot_allowed = True")
+        raise host.error(
+            "reboot-needed",
+            f"{loaded} is loaded and {seen.driver.library} installed",
+            "reboot the host, or set driver_reboot_allowed = True",
+        )
 
     def apply() -> None:
         with host.waiting("reboot", settings.driver_reboot_timeout_s):

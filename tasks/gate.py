@@ -10,7 +10,7 @@ from rackhand.outcome import InstanceOutcome
 from rackhand.run import HostRun
 
 POLL_S = 5
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 — the address to ask when a server listens on all
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def passed(host: HostRun) -> Change | None:
@@ -43,7 +43,9 @@ def await_ready(host: HostRun, names: list[str], since: float) -> None:
             waiting = [item for item in seen if not item["ready"]]
             if not waiting:
                 return
-            phase["text"] = "; ".join(f"{item['name']}: {startup_phase(item['journal']) or 'starting'}" for item in waiting)
+            phase["text"] = "; ".join(
+                f"{item['name']}: {startup_phase(item['journal']) or 'starting'}" for item in waiting
+            )
             for item in waiting:
                 _end_if_hopeless(host, item)
             if time.monotonic() > deadline:
@@ -51,14 +53,18 @@ def await_ready(host: HostRun, names: list[str], since: float) -> None:
 
 
 def _look(host: HostRun, names: list[str], since: float, wait_s: float) -> list[dict[str, Any]]:
-    answer: list[dict[str, Any]] = host.call("gate.wait", 120, instances=[_instance(host, name) for name in names], since=since, wait_s=wait_s)
+    answer: list[dict[str, Any]] = host.call(
+        "gate.wait", 120, instances=[_instance(host, name) for name in names], since=since, wait_s=wait_s
+    )
     return answer
 
 
 def _end_if_hopeless(host: HostRun, item: dict[str, Any]) -> None:
     found = decisive_line(item["journal"])
     if item["failed"]:
-        raise _failure(host, item, "engine-died", f"the engine ended at start ({item['unit']['result'] or item['unit']['active']})")
+        raise _failure(
+            host, item, "engine-died", f"the engine ended at start ({item['unit']['result'] or item['unit']['active']})"
+        )
     if found is not None and found.fatal:
         raise _failure(host, item, found.code, found.cause)
 
@@ -67,7 +73,12 @@ def pass_all(host: HostRun, names: list[str], ready_s: float | None = None) -> N
     """Put instances through the gate and remember what they answered; raises RackhandError for the first that fails."""
     timeout_s = host.intent.settings.gate_request_timeout_s
     with host.waiting(f"five tokens from {', '.join(names)}", timeout_s * len(names)):
-        results = host.call("gate.check", (timeout_s + 60) * len(names), instances=[_instance(host, name) for name in names], timeout_s=timeout_s)
+        results = host.call(
+            "gate.check",
+            (timeout_s + 60) * len(names),
+            instances=[_instance(host, name) for name in names],
+            timeout_s=timeout_s,
+        )
     for result in results:
         host.gated[result["name"]] = _outcome(host, result, ready_s)
     for result in results:
@@ -107,5 +118,13 @@ def _failure(host: HostRun, item: dict[str, Any], code: str, what: str) -> Rackh
     where = f"{host.name} vllm@{item['name']}"
     found = decisive_line(item.get("journal", []))
     if found is None:
-        return RackhandError(code, what, where, f"read the journal on the host: journalctl -u vllm@{item['name']}", tuple(item.get("journal", [])[-5:]))
-    return RackhandError(code, f"{what}: {found.cause}" if found.cause not in what else what, where, found.remedy, (found.line,))
+        return RackhandError(
+            code,
+            what,
+            where,
+            f"read the journal on the host: journalctl -u vllm@{item['name']}",
+            tuple(item.get("journal", [])[-5:]),
+        )
+    return RackhandError(
+        code, f"{what}: {found.cause}" if found.cause not in what else what, where, found.remedy, (found.line,)
+    )

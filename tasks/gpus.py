@@ -10,9 +10,17 @@ def facts(host: HostRun) -> Change | None:
         return None
     nvml = host.survey().nvml
     if nvml.state != "ok":
-        raise host.error(f"nvml-{nvml.state}", f"NVML does not work: {nvml.detail or nvml.state}", "look at the kernel log (dmesg | grep NVRM) on the host")
+        raise host.error(
+            f"nvml-{nvml.state}",
+            f"NVML does not work: {nvml.detail or nvml.state}",
+            "look at the kernel log (dmesg | grep NVRM) on the host",
+        )
     before = host.planned
     host.replan()
     if len(host.planned.gpus) != len(before.gpus):
-        raise host.error("gpu-count", f"{len(before.gpus)} GPUs were planned from PCI, NVML shows {len(host.planned.gpus)}", "look for fallen GPUs in the kernel log")
+        raise host.error(
+            "gpu-count",
+            f"{len(before.gpus)} GPUs were planned from PCI, NVML shows {len(host.planned.gpus)}",
+            "look for fallen GPUs in the kernel log",
+        )
     return None

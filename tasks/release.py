@@ -4,20 +4,27 @@ from rackhand.operations import Change
 from rackhand.plan import Plan
 from rackhand.render import ROOT, Release, render
 from rackhand.run import HostRun
-from rackhand.seen import nvswitches
+from rackhand.seen import has_fabric
 
 
 def stage(host: HostRun) -> Change | None:
     """Render the release and place it beside the current one."""
     if not host.live and not _complete(host.planned):
         return None
-    host.release = release = render(host.planned, host.intent.settings, host.intent.api_key, nvswitches(host.survey()))
+    host.release = release = render(host.planned, host.intent.settings, host.intent.api_key, has_fabric(host.survey()))
     if release.id in host.survey().state.releases:
         return None
 
     def apply() -> None:
         content = {path: {"text": file.text, "mode": file.mode} for path, file in release.files.items()}
-        host.call("release.place", root=ROOT, release=release.id, content=content, venv=host.planned.venv, model=host.planned.model)
+        host.call(
+            "release.place",
+            root=ROOT,
+            release=release.id,
+            content=content,
+            venv=host.planned.venv,
+            model=host.planned.model,
+        )
         host.note("release", release=release.id)
 
     return Change(summary=f"render release {release.id} ({_names(host)})", apply=apply)

@@ -8,11 +8,14 @@ from rackhand.run import HostRun
 from tasks import gate
 
 
-
 def retire(host: HostRun) -> Change | None:
     """Stop instances that the plan no longer has."""
     wanted = {instance.name for instance in host.planned.instances}
-    extra = [unit.name for unit in host.survey().state.instances if unit.name not in wanted and (unit.enabled or unit.active not in ("inactive", "failed"))]
+    extra = [
+        unit.name
+        for unit in host.survey().state.instances
+        if unit.name not in wanted and (unit.enabled or unit.active not in ("inactive", "failed"))
+    ]
     if not extra:
         return None
 
@@ -35,7 +38,10 @@ def running(host: HostRun) -> Change | None:
     stale = [
         name
         for name, config in release.configs.items()
-        if name not in units or units[name].running_config != config or units[name].active != "active" or not units[name].enabled
+        if name not in units
+        or units[name].running_config != config
+        or units[name].active != "active"
+        or not units[name].enabled
     ]
     if not stale:
         return None

@@ -13,7 +13,9 @@ def present(host: HostRun) -> Change | None:
     if state.model.files and state.model_intact:
         return None
     if weights.directory is not None:
-        return Change(summary=f"copy {weights.id} ({weights.total_bytes >> 20} MiB)", apply=lambda: _copy(host, weights.directory))
+        return Change(
+            summary=f"copy {weights.id} ({weights.total_bytes >> 20} MiB)", apply=lambda: _copy(host, weights.directory)
+        )
     return Change(summary=f"download {weights.source}", apply=lambda: _download(host))
 
 
@@ -21,7 +23,9 @@ def _copy(host: HostRun, directory: Path | None) -> None:
     weights, limit = host.intent.weights, host.intent.settings.model_transfer_timeout_s
     wanted = [file.model_dump() for file in weights.files]
     done = {"bytes": 0}
-    with host.waiting(f"copy of {weights.id}", limit, detail=lambda: f"{done['bytes'] >> 20} of {weights.total_bytes >> 20} MiB"):
+    with host.waiting(
+        f"copy of {weights.id}", limit, detail=lambda: f"{done['bytes'] >> 20} of {weights.total_bytes >> 20} MiB"
+    ):
         incoming = host.call("weights.open_incoming", limit, root=ROOT, model=weights.id, wanted=wanted)
         for file in weights.files:
             if file.path in incoming["missing"]:

@@ -7,14 +7,36 @@ from pathlib import Path
 
 from rackhand.remote import apt
 
-DIRECTORIES = {"": 0o755, "venvs": 0o755, "models": 0o755, "releases": 0o755, "cache": 0o755, "bin": 0o755, "incoming": 0o755, "pythons": 0o755}
+DIRECTORIES = {
+    "": 0o755,
+    "venvs": 0o755,
+    "models": 0o755,
+    "releases": 0o755,
+    "cache": 0o755,
+    "bin": 0o755,
+    "incoming": 0o755,
+    "pythons": 0o755,
+}
 
 
 def prepare(root: str, user: str, packages: list[str], timeout_s: int) -> None:
     """Create what is missing; packages are installed only when one is absent."""
     listing = subprocess.run(["getent", "passwd", user], capture_output=True, check=False)
     if listing.returncode:
-        subprocess.run(["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", root, "--shell", "/usr/sbin/nologin", user], check=True)
+        subprocess.run(
+            [
+                "useradd",
+                "--system",
+                "--user-group",
+                "--no-create-home",
+                "--home-dir",
+                root,
+                "--shell",
+                "/usr/sbin/nologin",
+                user,
+            ],
+            check=True,
+        )
     for name, mode in DIRECTORIES.items():
         path = Path(root, name)
         path.mkdir(parents=True, exist_ok=True)

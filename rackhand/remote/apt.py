@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Sequence
+from collections.abc import Sequence
 
 from rackhand.remote import command, host
 from rackhand.remote.problem import Problem
 
-ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "APT_LISTCHANGES_FRONTEND": "none", "LC_ALL": "C"}
+ENVIRONMENT = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "NEEDRESTART_MODE": "l",
+    "APT_LISTCHANGES_FRONTEND": "none",
+    "LC_ALL": "C",
+}
 LOCK_WAIT_S = 300
 POLL_S = 2
 
@@ -16,7 +21,14 @@ POLL_S = 2
 def get(arguments: Sequence[str], log: str, timeout_s: int) -> list[str]:
     """Run `apt-get` and return its last lines; raise Problem with the decisive lines when it fails."""
     wait_for_lock(min(LOCK_WAIT_S, timeout_s))
-    options = ["-o", "DPkg::Lock::Timeout=60", "-o", "Dpkg::Options::=--force-confold", "-o", "APT::Get::Assume-Yes=true"]
+    options = [
+        "-o",
+        "DPkg::Lock::Timeout=60",
+        "-o",
+        "Dpkg::Options::=--force-confold",
+        "-o",
+        "APT::Get::Assume-Yes=true",
+    ]
     status, lines = command.run(["apt-get", *options, *arguments], log, timeout_s, ENVIRONMENT)
     if status:
         raise _explain(status, lines, arguments)
@@ -32,7 +44,11 @@ def wait_for_lock(timeout_s: int) -> None:
             return
         if time.monotonic() > deadline:
             who = f"{holder['command']} (pid {holder['pid']}{', ' + holder['unit'] if holder['unit'] else ''})"
-            raise Problem("apt-locked", f"{who} held {holder['path']} for more than {timeout_s} s", f"wait for pid {holder['pid']} to end, then run again")
+            raise Problem(
+                "apt-locked",
+                f"{who} held {holder['path']} for more than {timeout_s} s",
+                f"wait for pid {holder['pid']} to end, then run again",
+            )
         time.sleep(POLL_S)
 
 
@@ -40,11 +56,36 @@ def _explain(status: int, lines: list[str], arguments: Sequence[str]) -> Problem
     evidence = [line for line in lines if line.startswith(("E:", "W:", "Err:", "dpkg: error"))][-6:] or lines[-6:]
     text = "\n".join(evidence)
     if status == 124:
-        return Problem("apt-timeout", f"apt-get {arguments[0]} did not finish in time", "see /var/log/rackhand on the host, then run again", evidence)
+        return Problem(
+            "apt-timeout",
+            f"apt-get {arguments[0]} did not finish in time",
+            "see /var/log/rackhand on the host, then run again",
+            evidence,
+        )
     if "NO_PUBKEY" in text or "is not signed" in text or "not bound" in text:
-        return Problem("repository-signature", "apt does not trust a repository's signature", "check the key fingerprint in the driver catalogue", evidence)
+        return Problem(
+            "repository-signature",
+            "apt does not trust a repository's signature",
+            "check the key fingerprint in the driver catalogue",
+            evidence,
+        )
     if "Failed to fetch" in text or "Could not resolve" in text or "Unable to connect" in text:
-        return Problem("repository-unreachable", "a package repository could not be reached", "check the host's network and DNS, then run again", evidence)
+        return Problem(
+            "repository-unreachable",
+            "a package repository could not be reached",
+            "check the host's network and DNS, then run again",
+            evidence,
+        )
     if "dpkg was interrupted" in text:
-        return Problem("dpkg-interrupted", "an earlier dpkg run was interrupted", "run 'dpkg --configure -a' on the host, then run again", evidence)
-    return Problem("apt-failed", f"apt-get {' '.join(arguments[:2])} failed with status {status}", "see /var/log/rackhand on the host", evidence)
+        return Problem(
+            "dpkg-interrupted",
+            "an earlier dpkg run was interrupted",
+            "run 'dpkg --configure -a' on the host, then run again",
+            evidence,
+        )
+    return Problem(
+        "apt-failed",
+        f"apt-get {' '.join(arguments[:2])} failed with status {status}",
+        "see /var/log/rackhand on the host",
+        evidence,
+    )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Sequence
 
 LOGS = Path("/var/log/rackhand")
 
 
-def run(arguments: Sequence[str], log: str, timeout_s: int, environment: Mapping[str, str] | None = None) -> tuple[int, list[str]]:
+def run(
+    arguments: Sequence[str], log: str, timeout_s: int, environment: Mapping[str, str] | None = None
+) -> tuple[int, list[str]]:
     """Run to the end and return the exit status and the output's last 40 lines; the whole output stays in the log.
 
     A status of 124 means that `timeout_s` passed; the whole process group was killed then.

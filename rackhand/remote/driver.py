@@ -6,8 +6,8 @@ import re
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from rackhand.remote import apt, command, files, openpgp
 from rackhand.remote.problem import Problem
@@ -20,14 +20,24 @@ BLACKLIST = ("^nvidia-", "^libnvidia-", "^libcuda1", "^libnvsdm", "^linux-module
 PRIORITY_ALLOWING_DOWNGRADE = 1001
 
 
-def install(repository_url: str, key_url: str, fingerprint: str, packages: list[str], pinned: list[str], version: str, timeout_s: int) -> list[str]:
+def install(
+    repository_url: str,
+    key_url: str,
+    fingerprint: str,
+    packages: list[str],
+    pinned: list[str],
+    version: str,
+    timeout_s: int,
+) -> list[str]:
     """Install `packages` at exactly driver `version`, then hold every member of the set; return what was installed.
 
     Raises Problem; nothing is installed when the simulation would touch packages outside the set.
     """
     _trust(key_url, fingerprint)
     files.write(SOURCE, f"Types: deb\nURIs: {repository_url}/\nSuites: /\nSigned-By: {KEYRING}\n")
-    files.write(PIN, f"Package: {' '.join(pinned)}\nPin: version {version}-*\nPin-Priority: {PRIORITY_ALLOWING_DOWNGRADE}\n")
+    files.write(
+        PIN, f"Package: {' '.join(pinned)}\nPin: version {version}-*\nPin-Priority: {PRIORITY_ALLOWING_DOWNGRADE}\n"
+    )
     files.write(UNATTENDED, _unattended())
     apt.get(["update"], "driver-update", timeout_s)
     wanted = [f"{name}={_candidate(name, version)}" for name in packages]
@@ -42,15 +52,23 @@ def install(repository_url: str, key_url: str, fingerprint: str, packages: list[
 
 def _trust(key_url: str, fingerprint: str) -> None:
     try:
-        with urllib.request.urlopen(key_url, timeout=30) as answer:  # noqa: S310 — the URL comes from our catalogue or the operator
+        with urllib.request.urlopen(key_url, timeout=30) as answer:
             key = answer.read(1 << 20)
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
-        raise Problem("repository-unreachable", f"cannot fetch the repository key {key_url}: {reason}", "check the host's network and DNS, then run again") from None
+        raise Problem(
+            "repository-unreachable",
+            f"cannot fetch the repository key {key_url}: {reason}",
+            "check the host's network and DNS, then run again",
+        ) from None
     found = openpgp.fingerprints(key)
     if found != [fingerprint]:
         shown = ", ".join(found) or "no key at all"
-        raise Problem("repository-key", f"{key_url} holds {shown}, not {fingerprint}", "do not install from it; compare with NVIDIA's published fingerprint")
+        raise Problem(
+            "repository-key",
+            f"{key_url} holds {shown}, not {fingerprint}",
+            "do not install from it; compare with NVIDIA's published fingerprint",
+        )
     files.write(KEYRING, key)
 
 
@@ -66,7 +84,11 @@ def _candidate(name: str, version: str) -> str:
     match = next((entry for entry in offered if re.split(r"[-~+]", entry.split(":", 1)[-1])[0] == version), None)
     if match is None:
         known = ", ".join(sorted({re.split(r"[-~+]", entry.split(":", 1)[-1])[0] for entry in offered})) or "none"
-        raise Problem("driver-version", f"{name} {version} is not in the repository (offered: {known})", "set driver_version to an offered one")
+        raise Problem(
+            "driver-version",
+            f"{name} {version} is not in the repository (offered: {known})",
+            "set driver_version to an offered one",
+        )
     return match
 
 
@@ -75,9 +97,18 @@ def _refuse_surprises(simulation: Sequence[str], pinned: Sequence[str]) -> None:
     ours = [re.compile(pattern.replace("*", ".*") + "$") for pattern in pinned]
     foreign = [name for name in removed if not any(pattern.match(name) for pattern in ours)]
     if foreign:
-        raise Problem("driver-transaction", f"installing the driver would remove {', '.join(foreign)}", "resolve the conflict on the host first; nothing was changed")
+        raise Problem(
+            "driver-transaction",
+            f"installing the driver would remove {', '.join(foreign)}",
+            "resolve the conflict on the host first; nothing was changed",
+        )
 
 
 def _members(pinned: Sequence[str]) -> list[str]:
-    listing = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}|${Package}\n", *pinned], capture_output=True, text=True, check=False).stdout
+    listing = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${db:Status-Abbrev}|${Package}\n", *pinned],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
     return sorted(line.split("|")[1] for line in listing.splitlines() if line.startswith(("ii", "hi")))

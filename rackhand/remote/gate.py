@@ -41,7 +41,14 @@ def check(instances: list[dict[str, Any]], timeout_s: int) -> list[dict[str, Any
 
 def _check(instance: dict[str, Any], timeout_s: int) -> dict[str, Any]:
     before = units.describe(instance["name"])
-    result: dict[str, Any] = {"name": instance["name"], "failure": "", "what": "", "text": "", "version": "", "unit": before}
+    result: dict[str, Any] = {
+        "name": instance["name"],
+        "failure": "",
+        "what": "",
+        "text": "",
+        "version": "",
+        "unit": before,
+    }
     if before["active"] != "active":
         return {**result, "failure": "gate-unit", "what": f"the unit is {before['active']} ({before['sub']})"}
     try:
@@ -67,7 +74,11 @@ class Rejected(Exception):
 def _questions(instance: dict[str, Any], timeout_s: int) -> dict[str, Any]:
     _require(_get(instance, "/health", 10)[0] == 200, "gate-health", "/health does not answer 200")
     version = str(_json(instance, "/version", 10).get("version", ""))
-    _require(version.split("+")[0] == instance["version"], "gate-version", f"/version says {version or 'nothing'}, the release is {instance['version']}")
+    _require(
+        version.split("+")[0] == instance["version"],
+        "gate-version",
+        f"/version says {version or 'nothing'}, the release is {instance['version']}",
+    )
     _models(instance)
     counted = _tokens(instance)
     text = _completion(instance, timeout_s)
@@ -81,10 +92,18 @@ def _questions(instance: dict[str, Any], timeout_s: int) -> dict[str, Any]:
 def _models(instance: dict[str, Any]) -> None:
     served = _json(instance, "/v1/models", 10).get("data", [])
     names = [item.get("id") for item in served]
-    _require(instance["model"] in names, "gate-model", f"/v1/models serves {', '.join(map(str, names)) or 'nothing'}, not {instance['model']}")
+    _require(
+        instance["model"] in names,
+        "gate-model",
+        f"/v1/models serves {', '.join(map(str, names)) or 'nothing'}, not {instance['model']}",
+    )
     context = next(item.get("max_model_len") for item in served if item.get("id") == instance["model"])
     planned = instance["max_model_len"]
-    _require(planned is None or context == planned, "gate-context", f"the context is {context} tokens, the plan says {planned}")
+    _require(
+        planned is None or context == planned,
+        "gate-context",
+        f"the context is {context} tokens, the plan says {planned}",
+    )
 
 
 def _completion(instance: dict[str, Any], timeout_s: int) -> str:
@@ -94,7 +113,9 @@ def _completion(instance: dict[str, Any], timeout_s: int) -> str:
         tokens, choice = answer["usage"]["completion_tokens"], answer["choices"][0]
         text, reason = choice["text"], choice["finish_reason"]
     except (KeyError, IndexError, TypeError):
-        raise Rejected("gate-completion", f"the completion is not in the OpenAI form: {json.dumps(answer)[:120]}") from None
+        raise Rejected(
+            "gate-completion", f"the completion is not in the OpenAI form: {json.dumps(answer)[:120]}"
+        ) from None
     _require(tokens == TOKENS, "gate-tokens", f"asked for {TOKENS} tokens, got {tokens}")
     _require(reason == "length", "gate-finish", f"the completion finished with '{reason}' instead of 'length'")
     _require(isinstance(text, str) and text != "", "gate-text", "the completion holds no text")
@@ -104,14 +125,19 @@ def _completion(instance: dict[str, Any], timeout_s: int) -> str:
 def _tokens(instance: dict[str, Any]) -> float:
     _, body = _get(instance, "/metrics", 10)
     label = re.escape(json.dumps(instance["model"]))
-    rows = re.findall(rf"^vllm:generation_tokens_total\{{[^}}]*model_name={label}[^}}]*\}}\s+([0-9.eE+]+)$", body, re.MULTILINE)
+    rows = re.findall(
+        rf"^vllm:generation_tokens_total\{{[^}}]*model_name={label}[^}}]*\}}\s+([0-9.eE+]+)$", body, re.MULTILINE
+    )
     return sum(float(row) for row in rows)
 
 
 def _json(instance: dict[str, Any], path: str, timeout_s: float, body: dict[str, Any] | None = None) -> dict[str, Any]:
     status, text = _get(instance, path, timeout_s, body)
     if status == 0:
-        raise Rejected("gate-timeout" if "timed out" in text else "gate-unreachable", f"{path} did not answer within {timeout_s} s ({text})")
+        raise Rejected(
+            "gate-timeout" if "timed out" in text else "gate-unreachable",
+            f"{path} did not answer within {timeout_s} s ({text})",
+        )
     try:
         value = json.loads(text)
     except ValueError:
@@ -126,7 +152,7 @@ def _get(instance: dict[str, Any], path: str, timeout_s: float, body: dict[str, 
     if instance.get("key"):
         headers["Authorization"] = f"Bearer {instance['key']}"
     data = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(f"http://{host}:{instance['port']}{path}", data=data, headers=headers)  # noqa: S310 — always the host itself
+    request = urllib.request.Request(f"http://{host}:{instance['port']}{path}", data=data, headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=timeout_s) as answer:

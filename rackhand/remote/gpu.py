@@ -58,7 +58,9 @@ def _library_version() -> str | None:
 
 def packages(names: list[str]) -> dict[str, Any]:
     """Return versions of the installed packages among `names` (shell patterns allowed) and everything on hold."""
-    listing = _output(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}|${Package}|${Version}\n", *names]) if names else ""
+    listing = (
+        _output(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}|${Package}|${Version}\n", *names]) if names else ""
+    )
     rows = [line.split("|") for line in listing.splitlines() if line.startswith(("ii", "hi"))]
     return {"installed": {row[1]: row[2] for row in rows}, "held": _output(["apt-mark", "showhold"]).split()}
 
@@ -66,19 +68,27 @@ def packages(names: list[str]) -> dict[str, Any]:
 def nvml(loader: str, payload: str) -> dict[str, Any]:
     """Read NVML in a process of its own, because a wrong call can crash inside the library."""
     try:
-        done = subprocess.run([sys.executable, "-c", loader], input=payload.encode(), capture_output=True, timeout=60, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", loader], input=payload.encode(), capture_output=True, timeout=60, check=False
+        )
         answer: dict[str, Any] = json.loads(done.stdout)["result"]
     except subprocess.TimeoutExpired:
         return {"state": "hangs", "detail": "NVML did not answer within 60 s", "gpus": []}
     except (ValueError, KeyError):
         tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [""]
-        return {"state": "crashed", "detail": f"the NVML probe ended with {done.returncode} {tail[0]}".strip(), "gpus": []}
+        return {
+            "state": "crashed",
+            "detail": f"the NVML probe ended with {done.returncode} {tail[0]}".strip(),
+            "gpus": [],
+        }
     return answer
 
 
 def _output(command: list[str]) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        ).stdout
     except FileNotFoundError:
         return ""
 

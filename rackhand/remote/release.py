@@ -30,11 +30,18 @@ def place(root: str, release: str, content: dict[str, dict[str, Any]], venv: str
 def _verify(unit: Path) -> None:
     probe = unit.with_name("vllm@probe.service")
     probe.symlink_to(unit.name)
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(probe)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(probe)], capture_output=True, text=True, check=False
+    )
     probe.unlink()
     complaints = [line for line in done.stderr.splitlines() if "vllm@" in line and "is not executable" not in line]
     if complaints:
-        raise Problem("unit-invalid", "systemd does not accept the rendered unit", "this is a fault of the template; nothing was switched", complaints)
+        raise Problem(
+            "unit-invalid",
+            "systemd does not accept the rendered unit",
+            "this is a fault of the template; nothing was switched",
+            complaints,
+        )
 
 
 def switch(root: str, release: str) -> None:

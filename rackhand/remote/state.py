@@ -10,7 +10,18 @@ from typing import Any
 
 from rackhand.remote import files
 
-UNIT_FIELDS = ("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "NRestarts", "InvocationID", "Result", "NeedDaemonReload")
+UNIT_FIELDS = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "MainPID",
+    "NRestarts",
+    "InvocationID",
+    "Result",
+    "NeedDaemonReload",
+)
 UNIT = Path("/etc/systemd/system/vllm@.service")
 CONFIG_VARIABLE = "RACKHAND_CONFIG"
 

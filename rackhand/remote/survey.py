@@ -8,7 +8,15 @@ from rackhand.remote import gpu, host, state
 
 
 def survey(
-    root: str, ports: list[int], packages: list[str], venv: str, model: str, uv: str, user: str, nvml_payload: str, loader: str
+    root: str,
+    ports: list[int],
+    packages: list[str],
+    venv: str,
+    model: str,
+    uv: str,
+    user: str,
+    nvml_payload: str,
+    loader: str,
 ) -> dict[str, Any]:
     """Return host, resources, PCI, driver, packages, NVML, ports, locks and rackhand's own state."""
     return {

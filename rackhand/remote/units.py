@@ -48,7 +48,12 @@ def _systemctl(*arguments: str) -> None:
     done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         unit = arguments[-1]
-        raise Problem("systemctl", f"systemctl {' '.join(arguments)} failed", f"run 'systemctl status {unit}' on the host", done.stderr.splitlines()[-3:])
+        raise Problem(
+            "systemctl",
+            f"systemctl {' '.join(arguments)} failed",
+            f"run 'systemctl status {unit}' on the host",
+            done.stderr.splitlines()[-3:],
+        )
 
 
 def describe(name: str) -> dict[str, object]:

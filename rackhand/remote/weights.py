@@ -43,13 +43,23 @@ def accept(root: str, model: str, wanted: list[dict[str, Any]], source: str) -> 
     Raises Problem `model-checksum` naming the files that differ; nothing is moved then.
     """
     incoming = Path(root, "incoming", model)
-    wrong = [item["path"] for item in wanted if not (incoming / item["path"]).is_file() or files.sha256(incoming / item["path"]) != item["sha256"]]
+    wrong = [
+        item["path"]
+        for item in wanted
+        if not (incoming / item["path"]).is_file() or files.sha256(incoming / item["path"]) != item["sha256"]
+    ]
     if wrong:
-        raise Problem("model-checksum", f"{', '.join(wrong)} arrived damaged", "run again; a second damage points to the disk or the network")
+        raise Problem(
+            "model-checksum",
+            f"{', '.join(wrong)} arrived damaged",
+            "run again; a second damage points to the disk or the network",
+        )
     _settle(incoming, Path(root, "models", model), wanted, source)
 
 
-def download(root: str, model: str, hub_id: str, revision: str, venv: str, environment: dict[str, str], timeout_s: int) -> None:
+def download(
+    root: str, model: str, hub_id: str, revision: str, venv: str, environment: dict[str, str], timeout_s: int
+) -> None:
     """Download a pinned revision with the environment's own huggingface_hub; tokens come in `environment` only."""
     incoming = Path(root, "incoming", model)
     incoming.mkdir(parents=True, exist_ok=True)
@@ -60,9 +70,16 @@ def download(root: str, model: str, hub_id: str, revision: str, venv: str, envir
         raise _explain(status, lines, hub_id, revision)
     files.remove_tree(incoming / ".cache")
     found = sorted(path for path in incoming.rglob("*") if path.is_file())
-    listing = [{"path": str(path.relative_to(incoming)), "size": path.stat().st_size, "sha256": files.sha256(path)} for path in found]
+    listing = [
+        {"path": str(path.relative_to(incoming)), "size": path.stat().st_size, "sha256": files.sha256(path)}
+        for path in found
+    ]
     if not any(item["path"].endswith(".safetensors") for item in listing):
-        raise Problem("model-incomplete", f"{hub_id}@{revision[:12]} holds no safetensors files", "choose a repository with safetensors weights")
+        raise Problem(
+            "model-incomplete",
+            f"{hub_id}@{revision[:12]} holds no safetensors files",
+            "choose a repository with safetensors weights",
+        )
     _settle(incoming, Path(root, "models", model), listing, f"{hub_id}@{revision}")
 
 
@@ -80,11 +97,36 @@ def _explain(status: int, lines: list[str], hub_id: str, revision: str) -> Probl
     text = "\n".join(lines)
     evidence = lines[-4:]
     if status == 124:
-        return Problem("model-timeout", f"{hub_id} did not arrive in time", "raise model_transfer_timeout_s, then run again: it resumes", evidence)
+        return Problem(
+            "model-timeout",
+            f"{hub_id} did not arrive in time",
+            "raise model_transfer_timeout_s, then run again: it resumes",
+            evidence,
+        )
     if "401" in text or "403" in text or "GatedRepo" in text:
-        return Problem("model-access", f"the hub refused access to {hub_id}", "accept the model's licence and set model_hub_token_from", evidence)
+        return Problem(
+            "model-access",
+            f"the hub refused access to {hub_id}",
+            "accept the model's licence and set model_hub_token_from",
+            evidence,
+        )
     if "RepositoryNotFound" in text or "RevisionNotFound" in text or "404" in text:
-        return Problem("model-missing", f"the hub has no {hub_id} at {revision[:12]}", "check model_hub_id and model_revision", evidence)
+        return Problem(
+            "model-missing",
+            f"the hub has no {hub_id} at {revision[:12]}",
+            "check model_hub_id and model_revision",
+            evidence,
+        )
     if "No space left" in text:
-        return Problem("disk-full", "the disk filled up during the download", "free space on the host, then run again: it resumes", evidence)
-    return Problem("model-download", f"the download of {hub_id} failed", "check the host's network, then run again: it resumes", evidence)
+        return Problem(
+            "disk-full",
+            "the disk filled up during the download",
+            "free space on the host, then run again: it resumes",
+            evidence,
+        )
+    return Problem(
+        "model-download",
+        f"the download of {hub_id} failed",
+        "check the host's network, then run again: it resumes",
+        evidence,
+    )
