@@ -137,7 +137,7 @@ class LabHost:
     def power_cut(self) -> None:
         """Take the power away: nothing inside gets to say good-bye, and the host stays off until power_on."""
         (self.machine.folder / "off").touch()
-        self._kill()
+        supervisor.end(self.machine)
 
     def unplug(self) -> None:
         """Pull the network cable; a reboot puts it back."""
@@ -186,7 +186,7 @@ class LabHost:
 
     def destroy(self) -> None:
         """Remove the host with everything on it; its address and keys stay reserved."""
-        self._kill()
+        supervisor.end(self.machine)
         if self._mounted():
             supervisor.forget_lock(self.machine)
             shell.run(["umount", "--lazy", str(self.machine.folder / "root")])
@@ -211,13 +211,6 @@ class LabHost:
         folder = self.machine.folder
         layers = f"lowerdir={self.facts['image']},upperdir={folder}/upper,workdir={folder}/work"
         shell.run(["mount", "-t", "overlay", "-o", layers, "overlay", f"{folder}/root"])
-
-    def _kill(self) -> None:
-        """Kill the supervisor before nspawn, or it would boot the host again; process 1 dies with its nspawn."""
-        inner = self.pid
-        processes.end(lambda: supervisor.find(self.machine))
-        processes.end(lambda: [inner] if inner and processes.arguments(inner) else [])
-        shell.attempt(["ip", "link", "delete", self.machine.cable])
 
     def _silent(self) -> RackhandError:
         log = self.machine.folder / "console.log"

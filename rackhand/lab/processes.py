@@ -25,9 +25,14 @@ def with_argument(prefix: str) -> list[int]:
 
 def children(pid: int) -> list[int]:
     """Return the direct children of `pid`."""
+    return listed(Path(f"/proc/{pid}/task/{pid}/children"))
+
+
+def listed(file: Path) -> list[int]:
+    """Return the process ids in a file of the kernel, none if it is gone."""
     try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
+        return [int(word) for word in file.read_text().split()]
+    except OSError:
         return []
 
 

@@ -60,6 +60,16 @@ def find(machine: Machine) -> list[int]:
     return sorted(pids, key=lambda pid: processes.arguments(pid)[0] != "/bin/sh")
 
 
+def end(machine: Machine) -> None:
+    """Kill the supervisor before nspawn, or it would boot the host again, and then whatever outlived nspawn."""
+    inner = init(machine)
+    processes.end(lambda: find(machine))
+    processes.end(lambda: [inner] if inner and processes.arguments(inner) else [])
+    for group in _groups(machine.fleet.machine(machine.number)):
+        _empty(group)
+    shell.attempt(["ip", "link", "delete", machine.cable])
+
+
 def init(machine: Machine) -> int | None:
     """Return the outer process id of the host's own process 1."""
     spawners = [pid for pid in find(machine) if processes.arguments(pid)[0] != "/bin/sh"]
@@ -96,6 +106,7 @@ def remove_traces(fleet: Places) -> None:
     """Remove the control groups, and the empty directories that nspawn leaves where /run is not a tmpfs."""
     prefix = f"{fleet.digest[:6]}-"
     for group in (group for parent in _groups("") for group in parent.glob(f"{prefix}*")):
+        _empty(group)
         for folder in sorted(group.glob("**/"), reverse=True):
             _remove_empty(folder)
     for leftover in NSPAWN_STATE.glob(f"*/{prefix}*"):
@@ -108,6 +119,10 @@ def forget_lock(machine: Machine) -> None:
     if root.is_mount():
         status = root.stat()
         (NSPAWN_STATE / f"locks/inode-{status.st_dev}:{status.st_ino}").unlink(missing_ok=True)
+
+
+def _empty(group: Path) -> None:
+    processes.end(lambda: [pid for file in group.glob("**/cgroup.procs") for pid in processes.listed(file)])
 
 
 def _remove_empty(folder: Path) -> None:

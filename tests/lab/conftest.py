@@ -1,0 +1,65 @@
+"""A practice fleet for the tests: its own state, addresses and names, gone when the session ends."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rackhand.lab.connector import CHECKOUT
+from rackhand.lab.fleet import Fleet
+from rackhand.lab.host import LabHost
+
+FreshHost = Callable[..., LabHost]
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Yield the fleet that every process of this session uses, subprocesses included."""
+    before = os.environ.get("RACKHAND_LAB_DIR")
+    os.environ["RACKHAND_LAB_DIR"] = str(tmp_path_factory.mktemp("lab"))
+    fleet = Fleet.of(CHECKOUT)
+    try:
+        yield fleet
+    finally:
+        fleet.down()
+        os.environ.pop("RACKHAND_LAB_DIR")
+        if before is not None:
+            os.environ["RACKHAND_LAB_DIR"] = before
+
+
+@pytest.fixture(scope="session")
+def numbers() -> Iterator[int]:
+    """Yield numbers that make the names of fresh hosts unique."""
+    return itertools.count(1)
+
+
+@pytest.fixture
+def fresh_host(fleet: Fleet, numbers: Iterator[int]) -> Iterator[FreshHost]:
+    """Boot hosts that no test has touched: fresh_host(personality=None, suite="bookworm"); they go after the test."""
+    made: list[LabHost] = []
+
+    def boot(personality: str | None = None, suite: str = "bookworm") -> LabHost:
+        host = fleet.up(f"fresh{next(numbers)}", personality, suite)
+        made.append(host)
+        host.wait_ssh()
+        return host
+
+    yield boot
+    for host in made:
+        fleet.remove(host.name)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Callable[[str], Fleet]]:
+    """Make fleets beside the session's, by directory name; they go after the test."""
+    made: list[Fleet] = []
+
+    def at(name: str) -> Fleet:
+        made.append(Fleet.at(tmp_path / name))
+        return made[-1]
+
+    yield at
+    for fleet in made:
+        fleet.down()
