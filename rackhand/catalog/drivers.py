@@ -153,14 +153,9 @@ def driver_packages(
     Raises RackhandError `unsupported-distribution`, `unsupported-architecture`, `unknown-branch`, `unsupported-branch`.
     """
     repository = _repository(distribution_id, version_id)
-    machine = {"aarch64": "sbsa"}.get(architecture, architecture)
-    if machine not in repository.architectures:
-        offered = ", ".join(repository.architectures)
-        what = f"NVIDIA's repository for {repository.name} has no {architecture} (it has {offered})"
-        raise RackhandError("unsupported-architecture", what, repository.name, "use a host of an offered architecture")
     wanted = branch(branch_name)
     names = _package_set(repository, wanted)
-    url = repository.url.format(architecture=machine)
+    url = _url(repository, architecture)
     return DriverSet(
         distribution=repository.name,
         branch=wanted.name,
@@ -204,6 +199,15 @@ def _repository(distribution_id: str, version_id: str) -> Repository:
             "reinstall the host with a supported one, or install the driver yourself and set driver_manage = False",
         )
     return found
+
+
+def _url(repository: Repository, architecture: str) -> str:
+    directory = {"aarch64": "sbsa"}.get(architecture, architecture)
+    if directory not in repository.architectures:
+        offered = ", ".join(repository.architectures)
+        what = f"NVIDIA's repository for {repository.name} has no {architecture} (it has {offered})"
+        raise RackhandError("unsupported-architecture", what, repository.name, "use a host of an offered architecture")
+    return repository.url.format(architecture=directory)
 
 
 def _package_set(repository: Repository, wanted: Branch) -> PackageSet:

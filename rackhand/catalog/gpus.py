@@ -25,7 +25,7 @@ class Module(StrEnum):
 
 
 class Fabric(StrEnum):
-    """Who runs a card's NVLink fabric beyond switches on the PCI bus: nobody, the host (B200, B300), the rack (GB200)."""
+    """Who runs a card's NVLink fabric besides PCI switches: nobody, the host (B200, B300), the rack (GB200)."""
 
     NONE = "none"
     NVLINK5 = "nvlink5"
