@@ -73,12 +73,9 @@ class Fleet:
         """Remove everything this fleet made, whole or half-made; do nothing where there is nothing."""
         require.root()
         with lock.exclusive(self.places.lock, LOCK_TIMEOUT_S):
-            hosts = self._reserved()
-            inner = [pid for host in hosts if (pid := host.pid)]
+            inner = [pid for host in self._reserved() if (pid := host.pid)]
             processes.end(self._processes)
             processes.end(lambda: [pid for pid in inner if processes.arguments(pid)])
-            for host in hosts:
-                supervisor.forget_lock(host.machine)
             self._unmount()
             network.remove(self.places)
             supervisor.remove_traces(self.places)
@@ -111,6 +108,7 @@ class Fleet:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
         points = [line.split()[4] for line in lines]
         for point in sorted((p for p in points if p.startswith(f"{self.places.root}/")), reverse=True):
+            supervisor.forget_lock(Path(point))
             shell.attempt(["umount", "--lazy", point])
 
 

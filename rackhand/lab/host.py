@@ -188,8 +188,9 @@ class LabHost:
         """Remove the host with everything on it; its address and keys stay reserved."""
         supervisor.end(self.machine)
         if self._mounted():
-            supervisor.forget_lock(self.machine)
-            shell.run(["umount", "--lazy", str(self.machine.folder / "root")])
+            root = self.machine.folder / "root"
+            supervisor.forget_lock(root)
+            shell.run(["umount", "--lazy", str(root)])
         shutil.rmtree(self.machine.folder, ignore_errors=True)
 
     def _identity(self) -> upper.Identity:

@@ -113,12 +113,10 @@ def remove_traces(fleet: Places) -> None:
         _remove_empty(leftover)
 
 
-def forget_lock(machine: Machine) -> None:
-    """Remove the lock file that a killed nspawn leaves; it is named after the inode of the mounted root."""
-    root = machine.folder / "root"
-    if root.is_mount():
-        status = root.stat()
-        (NSPAWN_STATE / f"locks/inode-{status.st_dev}:{status.st_ino}").unlink(missing_ok=True)
+def forget_lock(root: Path) -> None:
+    """Remove the lock file that a killed nspawn leaves; it is named after the inode of the mounted `root`."""
+    status = root.stat()
+    (NSPAWN_STATE / f"locks/inode-{status.st_dev}:{status.st_ino}").unlink(missing_ok=True)
 
 
 def _empty(group: Path) -> None:

@@ -65,6 +65,7 @@ def traces(fleet: Fleet) -> list[str]:
     found += [f"table {fleet.places.table}"] if fleet.places.table in tables else []
     found += [f"group {path}" for path in Path("/sys/fs/cgroup").glob(f"**/{fleet.places.digest[:6]}-*")]
     found += [str(path) for path in fleet.places.root.glob("*")]
+    found += [str(path) for path in Path("/run/systemd/nspawn").glob(f"*/{fleet.places.digest[:6]}-*")]
     return found
 
 
