@@ -4,12 +4,13 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +21,8 @@ from rackhand.outcome import HostOutcome, HostStatus, InstanceOutcome, Problem, 
 from rackhand.verdict import verdict
 
 SCHEMA = "rackhand.report/1"
+COLUMNS = ("host", "GPUs", "driver", "vLLM", "model", "instances", "gate", "seconds", "status")
+SHAREABLE = ("driver", "vLLM", "model")
 _GATE_STYLES = {"passed": "green", "failed": "bold red"}
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
@@ -29,15 +32,15 @@ def table(run: RunOutcome, width: int, colour: bool = False) -> str:
 
     The table is at most `width` columns wide; `colour` adds terminal codes, so leave it out for a file or a pipe.
     """
-    blocks = [_grid(run.hosts, width, colour)] if run.hosts else []
-    reasons = [_reason_lines(host) for host in run.hosts if host.problems]
-    return "\n\n".join(["\n".join(block) for block in [*blocks, *reasons, [verdict(run)]]]) + "\n"
+    blocks = [_overview(run.hosts, width, colour)] if run.hosts else []
+    reasons = [list(_reason_lines(host)) for host in run.hosts if host.problems]
+    return "\n\n".join(["\n".join(block) for block in [*blocks, *reasons, [verdict(run)]]])
 
 
 def plan_text(run: RunOutcome) -> str:
     """Return the plan of every host in words, or the reasons why it has none, and the verdict."""
     blocks = [_plan_lines(host) for host in run.hosts]
-    return "\n\n".join(["\n".join(block) for block in [*blocks, [verdict(run)]]]) + "\n"
+    return "\n\n".join(["\n".join(block) for block in [*blocks, [verdict(run)]]])
 
 
 def to_json(run: RunOutcome) -> dict[str, Any]:
@@ -73,38 +76,131 @@ def write(run: RunOutcome, directory: Path) -> Path:
     return path
 
 
-def _grid(hosts: tuple[HostOutcome, ...], width: int, colour: bool) -> list[str]:
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style="bold")
-    for name in ("host", "GPUs", "driver", "vLLM", "model", "instances"):
-        grid.add_column(name, overflow="fold", no_wrap=name in ("driver", "vLLM"))
-    grid.add_column("gate", no_wrap=True)
-    grid.add_column("seconds", no_wrap=True, justify="right")
-    grid.add_column("status", no_wrap=True)
+def _host_json(host: HostOutcome) -> dict[str, Any]:
+    return {
+        "name": host.name,
+        "status": str(host.status),
+        "changed": host.changed,
+        "gpus": host.gpus,
+        "driver": host.driver,
+        "vllm": host.vllm,
+        "model": host.model,
+        "release": host.release,
+        "plan": list(host.plan),
+        "instances": [_instance_json(instance) for instance in host.instances],
+        "steps": [_step_json(step) for step in host.steps],
+        "problems": [_problem_json(problem) for problem in host.problems],
+        "seconds": round(host.seconds, 3),
+        "ssh_commands": host.ssh_commands,
+    }
+
+
+def _instance_json(instance: InstanceOutcome) -> dict[str, Any]:
+    return {
+        "name": instance.name,
+        "port": instance.port,
+        "gpus": list(instance.gpus),
+        "gate": instance.gate,
+        "version": instance.version,
+        "text": instance.text,
+        "ready_s": None if instance.ready_s is None else round(instance.ready_s, 3),
+    }
+
+
+def _step_json(step: StepOutcome) -> dict[str, Any]:
+    return {"name": step.name, "changed": step.changed, "summary": step.summary, "seconds": round(step.seconds, 3)}
+
+
+def _problem_json(problem: Problem) -> dict[str, Any]:
+    return {
+        "code": problem.code,
+        "what": problem.what,
+        "where": problem.where,
+        "next_step": problem.next_step,
+        "evidence": list(problem.evidence),
+    }
+
+
+def _replace(path: Path, make: Callable[[Path], object]) -> None:
+    """Make a file under a name of its own and rename it, so that no reader ever sees half of it."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    try:
+        make(new)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o644)
+
+
+def _overview(hosts: Sequence[HostOutcome], width: int, colour: bool) -> list[str]:
+    """Draw the hosts as one table; where it does not fit, say first what is the same everywhere, then use lines."""
+    if (full := _draw(hosts, COLUMNS, colour)) and _fits(full, width):
+        return full
+    shared = {name: values[0] for name in SHAREABLE if len(values := _values(hosts, name)) == 1}
+    short = _draw(hosts, [name for name in COLUMNS if name not in shared], colour)
+    if shared and _fits(short, width):
+        return [" · ".join(f"{name} {value}" for name, value in shared.items()), "", *short]
+    return [line for host in hosts for line in _card(host)]
+
+
+def _fits(lines: Sequence[str], width: int) -> bool:
+    return all(cell_len(_ESCAPES.sub("", line)) <= width for line in lines)
+
+
+def _draw(hosts: Sequence[HostOutcome], columns: Sequence[str], colour: bool) -> list[str]:
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for name in columns:
+        grid.add_column(name, no_wrap=True, justify="right" if name == "seconds" else "left")
     for host in hosts:
         for row in _rows(host):
-            grid.add_row(*row)
+            grid.add_row(*(row.get(name, Text("")) for name in columns))
     console = Console(
-        file=StringIO(), width=width, force_terminal=colour, color_system="standard" if colour else None, highlight=False
+        file=StringIO(),
+        width=10_000,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        highlight=False,
     )
     with console.capture() as capture:
         console.print(grid)
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
-def _rows(host: HostOutcome) -> Iterator[list[Text]]:
+def _rows(host: HostOutcome) -> Iterator[dict[str, Text]]:
     """Yield one row per instance, so that each gate stands beside its instance; the first row tells of the host."""
-    instances = host.instances or (None,)
-    for position, instance in enumerate(instances):
-        facts = (host.name, host.gpus, host.driver, host.vllm, host.model) if position == 0 else ("",) * 5
-        seconds = f"{host.seconds:.1f}" if position == 0 else ""
-        status = Text(host.status, style=_style(host.status)) if position == 0 else Text("")
-        yield [*map(Text, map(_clean, facts)), *_instance_cells(instance), Text(seconds), status]
+    cells = {name: Text(text) for name, text in _facts(host).items()}
+    cells |= {"seconds": Text(f"{host.seconds:.1f}"), "status": Text(host.status, style=_style(host.status))}
+    for instance in host.instances:
+        gate = Text(instance.gate, style=_GATE_STYLES.get(instance.gate, ""))
+        yield cells | {"instances": Text(_name(instance)), "gate": gate}
+        cells = {}
+    if cells:
+        yield cells
 
 
-def _instance_cells(instance: InstanceOutcome | None) -> tuple[Text, Text]:
-    if instance is None:
-        return Text(""), Text("")
-    return Text(f"{instance.name}:{instance.port}"), Text(instance.gate, style=_GATE_STYLES.get(instance.gate, ""))
+def _card(host: HostOutcome) -> list[str]:
+    facts = [f"  {name:<9}  {text}" for name, text in _facts(host).items() if text and name != "host"]
+    gates = [f"  {_name(instance)}  {instance.gate}" for instance in host.instances]
+    return [f"{_clean(host.name)}: {host.status}, {host.seconds:.1f} s", *facts, *gates]
+
+
+def _facts(host: HostOutcome) -> dict[str, str]:
+    gpus = host.gpus.replace("NVIDIA ", "").replace("GeForce ", "")
+    found = {"host": host.name, "GPUs": gpus, "driver": host.driver, "vLLM": host.vllm, "model": host.model}
+    return {name: _clean(text) for name, text in found.items()}
+
+
+def _values(hosts: Sequence[HostOutcome], column: str) -> list[str]:
+    return list(dict.fromkeys(text for host in hosts if (text := _facts(host)[column])))
+
+
+def _name(instance: InstanceOutcome) -> str:
+    return _clean(f"{instance.name}:{instance.port}")
 
 
 def _style(status: HostStatus) -> str:
@@ -113,22 +209,16 @@ def _style(status: HostStatus) -> str:
     return "green" if status.good else "bold red"
 
 
-def _reason_lines(host: HostOutcome) -> list[str]:
-    return [f"{_clean(host.name)} {host.status}", *[line for problem in host.problems for line in _problem(problem)]]
-
-
-def _problem(problem: Problem) -> Iterator[str]:
-    sentence = f"{problem.where}: {problem.what} [{problem.code}] → {problem.next_step}"
-    yield f"  {_clean(sentence)}"
-    for line in problem.evidence:
-        yield f"    │ {_clean(line)}".rstrip()
+def _reason_lines(host: HostOutcome) -> Iterator[str]:
+    for problem in host.problems:
+        where = problem.where if host.name in problem.where else f"{host.name}, {problem.where}"
+        yield _clean(f"{where}: {problem.what} [{problem.code}] → {problem.next_step}")
+        yield from (f"  │ {_clean(line)}".rstrip() for line in problem.evidence)
 
 
 def _plan_lines(host: HostOutcome) -> list[str]:
-    heading = f"{_clean(host.name)} {host.status}"
-    if host.problems:
-        return _reason_lines(host)
-    return [heading, *(f"  - {_clean(words)}" for words in host.plan or ("nothing to do",))]
+    words = [f"  - {_clean(words)}" for words in host.plan]
+    return [f"{_clean(host.name)}: {host.status}", *words, *(f"  {line}" for line in _reason_lines(host))]
 
 
 def _clean(text: str) -> str:

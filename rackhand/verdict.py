@@ -15,16 +15,14 @@ def verdict(run: RunOutcome) -> str:
     good = [host for host in run.hosts if host.status.good]
     # Hosts that were left alone because of others are no reason of their own.
     guilty = [host for host in bad if host.status is not HostStatus.NOT_RUN] or bad
-    spared = [host for host in bad if host not in guilty]
-    if not guilty:
-        return f"{_sentence(_counts(good), run)}"
-    return f"{len(guilty)} of {_hosts(len(run.hosts))} {_what(guilty)}; {_sentence(_counts([*good, *spared]), run)}"
+    rest = _sentence(_counts([*good, *(host for host in bad if host not in guilty)]), run)
+    return f"{len(guilty)} of {_hosts(len(run.hosts))} {_named(guilty)}; {rest}" if guilty else rest
 
 
-def _what(guilty: Sequence[HostOutcome]) -> str:
+def _named(guilty: Sequence[HostOutcome]) -> str:
     kinds = list(dict.fromkeys(host.status for host in guilty))
     named = [f"{kind}: {_names([host.name for host in guilty if host.status is kind])}" for kind in kinds]
-    return ", ".join(named)
+    return named[0] if len(named) == 1 else f"did not get there ({'; '.join(named)})"
 
 
 def _sentence(counts: list[str], run: RunOutcome) -> str:
@@ -35,9 +33,7 @@ def _sentence(counts: list[str], run: RunOutcome) -> str:
 
 def _changed(run: RunOutcome) -> str:
     changed = [host for host in run.hosts if host.changed]
-    if not changed:
-        return "nothing changed"
-    return f"{len(changed)} changed"
+    return f"changes on {_hosts(len(changed))}" if changed else "nothing changed"
 
 
 def _counts(hosts: Sequence[HostOutcome]) -> list[str]:

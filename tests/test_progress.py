@@ -142,4 +142,4 @@ def test_a_crowd_is_counted_instead_of_listed(said: list[str]) -> None:
         turns(2)
     assert len(said) == CROWD
     assert said[0].startswith("rack1 │ reboot")
-    assert said[-1].endswith("(and 3 more steps like it)")
+    assert said[-1].endswith("(and 3 more waiting)")
