@@ -136,12 +136,12 @@ def _decide(step: Step, current: HostRun, live: bool) -> Change | None:
     return step(current)
 
 
-def _apply(current: HostRun, title: str, change: Change, begun: float) -> bool:
+def _apply(state: State, host: Host, current: HostRun, title: str, change: Change, begun: float) -> bool:
     host.log(f"{title}: {change.summary}")
     try:
         change.apply()
     except RackhandError as error:
-        return _fail(current, title, error)
+        return _fail(state, host, current, title, error)
     finally:
         current.changed()
         current.ended = time.monotonic()
@@ -151,7 +151,7 @@ def _apply(current: HostRun, title: str, change: Change, begun: float) -> bool:
     return True
 
 
-def _fail(current: HostRun, title: str, error: RackhandError) -> bool:
+def _fail(state: State, host: Host, current: HostRun, title: str, error: RackhandError) -> bool:
     problem = Problem.of(error)
     if problem not in current.problems and not current.refusal:
         current.problems.append(problem)

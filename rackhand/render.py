@@ -94,13 +94,11 @@ def _positive(name: str, value: Any) -> tuple[str, Any]:
 
 def environment(plan: Plan, settings: Settings, instance: Instance, api_key: SecretStr | None) -> list[tuple[str, str]]:
     """Return the variables of one instance, the secret among them; they are written to a 0600 file only."""
-    cache = f"{ROOT}/cache/{plan.venv}"
     variables = {
         "PATH": f"{ROOT}/venvs/{plan.venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": ",".join(plan.uuids(instance)),
         "HF_HUB_OFFLINE": "1",
-        "VLLM_CACHE_ROOT": f"{cache}/vllm",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_COLOR": "0",

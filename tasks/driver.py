@@ -5,6 +5,7 @@ import re
 from rackhand.catalog import DriverSet
 from rackhand.operations import Change
 from rackhand.run import HostRun
+from rackhand.settings import Settings
 from rackhand.survey import Survey
 
 
@@ -22,7 +23,7 @@ def install(host: HostRun) -> Change | None:
                 "driver.install",
                 settings.driver_install_timeout_s,
                 repository_url=settings.driver_repository_url or packages.repository_url,
-                key_url=_key_url(packages, settings.driver_repository_url),
+                key_url=_key_url(packages, settings),
                 fingerprint=settings.driver_key_fingerprint or packages.key_fingerprint,
                 packages=list(packages.install),
                 pinned=list(packages.pinned),
@@ -71,5 +72,8 @@ def _upstream(package_version: str) -> str:
     return re.split(r"[-~+]", package_version.split(":", 1)[-1])[0]
 
 
-def _key_url(packages: DriverSet, mirror: str | None) -> str:
-    return f"{mirror}/{packages.key_url.rpartition('/')[2]}" if mirror else packages.key_url
+def _key_url(packages: DriverSet, settings: Settings) -> str:
+    """Find the key beside the packages; NVIDIA names the file after the end of the key's fingerprint."""
+    mirror, fingerprint = settings.driver_repository_url, settings.driver_key_fingerprint
+    name = f"{fingerprint[-8:].lower()}.pub" if fingerprint else packages.key_url.rpartition("/")[2]
+    return f"{mirror or packages.repository_url}/{name}"
