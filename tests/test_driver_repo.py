@@ -2,11 +2,13 @@
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from rackhand.catalog import drivers
 from rackhand.lab import driver_packages, driver_repo, signing
 
 COMPUTE_ONLY = ("nvidia-driver-cuda", "nvidia-kernel-open-dkms")
@@ -61,24 +63,40 @@ class Apt:
         (self.root / "etc/preferences.d/nvidia-driver-pin").write_text(source.read_text())
 
 
+Ready = Callable[[str], Apt]
+
+
 def public_key(distribution: str) -> Path:
     repository = driver_repo.build()
     return repository / distribution / "x86_64" / driver_repo.key_file(repository)
 
 
-def ready(tmp_path: Path, distribution: str) -> Apt:
-    # apt wants the suffix .asc for an armored key
-    key = tmp_path / "key.asc"
-    key.write_text(public_key(distribution).read_text())
-    apt = Apt(tmp_path / "root", distribution, key)
-    done = apt.update()
-    assert done.returncode == 0, done.stdout + done.stderr
-    return apt
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Ready:
+    """Return a function that hands out the apt of a distribution: updated once, without pins."""
+
+    @cache
+    def updated(distribution: str) -> Apt:
+        root = tmp_path_factory.mktemp(distribution)
+        key = root / "key.asc"  # apt wants this suffix for an armored key
+        key.write_text(public_key(distribution).read_text())
+        apt = Apt(root / "root", distribution, key)
+        done = apt.update()
+        assert done.returncode == 0, done.stdout + done.stderr
+        return apt
+
+    def unpinned(distribution: str) -> Apt:
+        apt = updated(distribution)
+        for pin in (apt.root / "etc/preferences.d").iterdir():
+            pin.unlink()
+        return apt
+
+    return unpinned
 
 
 @pytest.mark.parametrize("distribution", driver_packages.distributions())
-def test_apt_accepts_the_repository_signed_by_the_exported_key(tmp_path: Path, distribution: str) -> None:
-    listing = ready(tmp_path, distribution).run("apt-cache", "policy", "nvidia-open").stdout
+def test_apt_accepts_the_repository_signed_by_the_exported_key(ready: Ready, distribution: str) -> None:
+    listing = ready(distribution).run("apt-cache", "policy", "nvidia-open").stdout
     assert "595.91.07" in listing
 
 
@@ -115,8 +133,8 @@ def test_the_fingerprint_is_that_of_the_exported_key() -> None:
     assert (public_key("debian12").parent / "3bf863cc.pub").read_bytes() == public_key("debian12").read_bytes()
 
 
-def test_the_compute_only_set_at_an_exact_version_pulls_that_version_only(tmp_path: Path) -> None:
-    apt = ready(tmp_path, "debian12")
+def test_the_compute_only_set_at_an_exact_version_pulls_that_version_only(ready: Ready) -> None:
+    apt = ready("debian12")
     apt.pin(f"nvidia-driver-pinning-{WANTED}")
     chosen = apt.simulate([f"{name}={WANTED}-1" for name in COMPUTE_ONLY])
     assert set(chosen.values()) == {f"{WANTED}-1"}
@@ -124,35 +142,33 @@ def test_the_compute_only_set_at_an_exact_version_pulls_that_version_only(tmp_pa
     assert "nvidia-driver" not in chosen
 
 
-def test_an_exact_version_without_a_pin_does_not_resolve_while_a_newer_branch_is_on_offer(tmp_path: Path) -> None:
-    done = ready(tmp_path, "debian12").run(
-        "apt-get", "--simulate", "install", *[f"{name}={WANTED}-1" for name in COMPUTE_ONLY]
-    )
+def test_an_exact_version_without_a_pin_does_not_resolve_while_a_newer_branch_is_on_offer(ready: Ready) -> None:
+    done = ready("debian12").run("apt-get", "--simulate", "install", *[f"{name}={WANTED}-1" for name in COMPUTE_ONLY])
     assert done.returncode != 0
     assert f"Depends: libnvidia-ml1 (= {WANTED}-1) but 595.91.07-1 is to be installed" in done.stdout
 
 
-def test_the_meta_package_at_an_old_version_installs_the_newest_driver(tmp_path: Path) -> None:
-    chosen = ready(tmp_path, "debian12").simulate([f"nvidia-open={WANTED}-1"])
+def test_the_meta_package_at_an_old_version_installs_the_newest_driver(ready: Ready) -> None:
+    chosen = ready("debian12").simulate([f"nvidia-open={WANTED}-1"])
     assert chosen["nvidia-open"] == f"{WANTED}-1"
     assert chosen["libcuda1"] == "595.91.07-1"
 
 
-def test_a_pinned_branch_stays_on_it(tmp_path: Path) -> None:
-    apt = ready(tmp_path, "debian12")
+def test_a_pinned_branch_stays_on_it(ready: Ready) -> None:
+    apt = ready("debian12")
     apt.pin("nvidia-driver-pinning-580")
     assert set(apt.simulate(["nvidia-open"]).values()) == {f"{WANTED}-1"}
 
 
-def test_recommends_bring_the_module_to_a_host_that_asked_for_the_library(tmp_path: Path) -> None:
-    apt = ready(tmp_path, "debian12")
+def test_recommends_bring_the_module_to_a_host_that_asked_for_the_library(ready: Ready) -> None:
+    apt = ready("debian12")
     assert "nvidia-kernel-open-dkms" in apt.simulate(["libcuda1"])
     assert "nvidia-kernel-open-dkms" not in apt.simulate(["libcuda1"], "--no-install-recommends")
 
 
 @pytest.mark.parametrize("distribution", ["ubuntu2204", "ubuntu2404"])
-def test_ubuntu_names_carry_the_branch_up_to_580_and_not_after(tmp_path: Path, distribution: str) -> None:
-    apt = ready(tmp_path, distribution)
+def test_ubuntu_names_carry_the_branch_up_to_580_and_not_after(ready: Ready, distribution: str) -> None:
+    apt = ready(distribution)
     apt.pin("nvidia-driver-pinning-580")
     old = apt.simulate(["libnvidia-compute-580", "nvidia-dkms-580-open", "nvidia-utils-580"])
     assert {"nvidia-firmware-580", "nvidia-kernel-common-580"} <= set(old)
@@ -163,15 +179,27 @@ def test_ubuntu_names_carry_the_branch_up_to_580_and_not_after(tmp_path: Path, d
 
 
 @pytest.mark.parametrize("distribution", driver_packages.distributions())
-def test_every_package_of_the_repository_can_be_installed(tmp_path: Path, distribution: str) -> None:
-    apt = ready(tmp_path, distribution)
-    names = {package.name for package in driver_packages.packages(distribution)}
-    for name in sorted(names):
-        assert name in apt.simulate([name], "--no-install-recommends")
+def test_every_dependency_can_be_met_inside_the_repository(ready: Ready, distribution: str) -> None:
+    done = ready(distribution).run("apt-cache", "unmet", "-o", "APT::Cache::Important=true")
+    assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_two_pinning_packages_cannot_be_installed_together(tmp_path: Path) -> None:
-    done = ready(tmp_path, "debian12").run(
+@pytest.mark.parametrize(("system", "release"), [("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "24.04")])
+@pytest.mark.parametrize("version", ["580.95.05", WANTED, "595.71.05"])
+def test_what_the_catalogue_would_install_resolves_to_one_version(
+    ready: Ready, system: str, release: str, version: str
+) -> None:
+    wanted = drivers.driver_packages(system, release, drivers.branch_of(version), nvswitch=True)
+    apt = ready(f"{system}{release.replace('.', '')}")
+    pin = f"Package: {' '.join(wanted.pinned)}\nPin: version {version}-*\nPin-Priority: 1001\n"
+    (apt.root / "etc/preferences.d/ours").write_text(pin)
+    chosen = apt.simulate(wanted.install, "--no-install-recommends")
+    assert set(wanted.install) <= set(chosen)
+    assert [name for name, full in chosen.items() if not wanted.carries(full, version)] == []
+
+
+def test_two_pinning_packages_cannot_be_installed_together(ready: Ready) -> None:
+    done = ready("debian12").run(
         "apt-get", "--simulate", "install", "nvidia-driver-pinning-580", "nvidia-driver-pinning-595"
     )
     assert done.returncode != 0

@@ -55,6 +55,8 @@ def versions() -> tuple[str, ...]:
 
 def _build(home: Path, repository: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
+    for crashed in home.glob(".draft-*"):
+        shutil.rmtree(crashed)
     key = signing.key(home / "signing")
     draft = Path(tempfile.mkdtemp(dir=home, prefix=".draft-"))
     draft.chmod(0o755)
