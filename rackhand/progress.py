@@ -48,7 +48,7 @@ class Progress:
             wait.over = True
             self._waits.remove(wait)
             # A detail may be a command on the host's connection: let it end, its answer is dropped.
-            if True:
+            if not wait.asking:
                 ticker.kill(block=False)
 
     def _tick(self, wait: _Wait) -> None:

@@ -110,6 +110,11 @@ def test_the_local_inventory_is_this_machine(fleets: dict[str, dict[str, Host]])
     assert list(fleets["inventory/local.py"]) == ["@local"]
 
 
+def test_every_practice_host_has_settings_that_are_accepted(lab: dict[str, Host]) -> None:
+    for name, host in lab.items():
+        assert settings.load(host["data"], name).gpu_count
+
+
 def test_the_practice_fleet_has_two_hosts_with_known_personalities(lab: dict[str, Host]) -> None:
     assert list(lab) == ["@lab/rack1", "@lab/rack2"]
     for host in lab.values():
