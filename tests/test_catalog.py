@@ -15,6 +15,7 @@ from rackhand.catalog.engines import EngineBook
 from rackhand.catalog.failures import FailureBook
 from rackhand.catalog.gpus import GpuBook
 from rackhand.errors import RackhandError
+from rackhand.lab import driver_packages as emulated
 
 BOOKS: dict[str, type[Book]] = {"gpus": GpuBook, "drivers": DriverBook, "engines": EngineBook, "failures": FailureBook}
 SUPPORTED = [("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "24.04")]
@@ -258,3 +259,23 @@ def test_every_failure_has_one_sentence_of_cause_and_one_of_remedy() -> None:
         for text in (failure.cause, failure.remedy):
             assert text.endswith(".")
             assert ". " not in text
+
+
+@pytest.mark.parametrize(
+    ("distribution", "version", "directory"),
+    [("debian", "12", "debian12"), ("ubuntu", "22.04", "ubuntu2204"), ("ubuntu", "24.04", "ubuntu2404")],
+)
+@pytest.mark.parametrize("branch", ["580", "595"])
+def test_the_practice_fleets_repository_holds_the_whole_set_and_nothing_of_it_is_unpinned(
+    distribution: str, version: str, directory: str, branch: str
+) -> None:
+    driver = catalog.driver_packages(distribution, version, branch, nvswitch=True)
+    offered = [package for package in emulated.packages(directory) if package.driver.branch == branch]
+    assert driver.repository_url.endswith(f"/{directory}/x86_64")
+    assert set(driver.install) <= {package.name for package in offered}
+    loose = {
+        package.name for package in offered if not any(fnmatchcase(package.name, pattern) for pattern in driver.pinned)
+    }
+    assert loose == set()
+    wrong = {package.version for package in offered if not driver.carries(package.version, package.driver.upstream)}
+    assert {version for version in wrong if not version.startswith(f"{branch}-")} == set()

@@ -45,6 +45,8 @@ def test_a_remedy_carries_the_number_that_the_line_names(name: str, words: str) 
         ("unknown-option", "--swap-space 4"),
         ("unknown-quantization", "squeezellm"),
         ("port-taken-uvicorn", "127.0.0.1 port 8000"),
+        ("shared-memory", "/dev/shm has less than the 240 MiB"),
+        ("cpu-memory", "9.81 of 23.42 GiB"),
         ("model-missing", "/opt/rackhand/models/llama@0e9e39f"),
         ("bfloat16-unsupported", "Tesla T4 has compute capability 7.5"),
         ("exec-failed", "/opt/rackhand/current/venv/bin/vllm (step EXEC, No such file or directory)"),

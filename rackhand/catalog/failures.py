@@ -42,7 +42,8 @@ class Line(Entry):
 class Failure(Line):
     """One way to fail; `vague` marks lines that are often only the aftermath of another failure.
 
-    `fatal` means that waiting longer is pointless as soon as the line is seen.
+    `fatal` means that waiting longer is pointless as soon as the line is seen; a warning is searched only with
+    `in_warnings`, and never ends the wait.
     """
 
     code: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -50,6 +51,7 @@ class Failure(Line):
     remedy: Sentence
     fatal: bool = True
     vague: bool = False
+    in_warnings: bool = False
 
     @model_validator(mode="after")
     def _groups_exist(self) -> Self:
