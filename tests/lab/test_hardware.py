@@ -118,6 +118,7 @@ def test_a_host_becomes_a_gpu_server_and_an_upgrade_needs_a_reboot(fleet: Fleet)
     assert host.run(["modinfo", "-F", "version", "nvidia"]).stdout.strip() == OLD
     loaded = host.run(["cat", "/proc/driver/nvidia/version"]).stdout
     assert f"NVIDIA UNIX Open Kernel Module for x86_64  {OLD}  Release Build" in loaded
+    assert host.run(["cat", "/sys/module/nvidia/version"]).stdout.strip() == OLD
     assert host.run(["readlink", "/sys/bus/pci/devices/0000:18:00.0/driver"]).stdout.strip().endswith("/nvidia")
     assert cuda(host) == "0"
 
