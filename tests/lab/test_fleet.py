@@ -279,6 +279,18 @@ def test_down_leaves_nothing_after_a_process_was_killed(elsewhere: Elsewhere, vi
     assert processes.arguments(inner) == []
 
 
+def test_a_host_whose_nspawn_was_killed_is_booted_anew_and_not_twice(fleet: Fleet, fresh_host: FreshHost) -> None:
+    host = fresh_host()
+    before, orphan = host.boot_id, host.pid
+    assert orphan is not None
+    os.kill(supervisor.find(host.machine)[1], signal.SIGKILL)
+    while host.running:
+        time.sleep(0.05)
+    fleet.up(host.name).wait_ssh()
+    assert host.boot_id not in (before, None)
+    assert processes.arguments(orphan) == []
+
+
 def test_down_leaves_nothing_of_a_host_that_was_half_made(elsewhere: Elsewhere) -> None:
     fleet = elsewhere("half")
     host = fleet.up("one")
