@@ -73,9 +73,19 @@ def test_names_of_links_fit_the_kernel(tmp_path: Path) -> None:
 
 def test_removing_a_fleet_spares_what_somebody_else_keeps_there(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    (tmp_path / "hosts/one/upper").mkdir(parents=True)
-    Places.at(tmp_path).remove()
+    fleet = Places.at(tmp_path)
+    fleet.make()
+    (fleet.hosts / "one/upper").mkdir(parents=True)
+    fleet.remove()
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_removing_a_fleet_removes_a_directory_of_its_own_whole(tmp_path: Path) -> None:
+    fleet = Places.at(tmp_path / "lab")
+    fleet.make()
+    (fleet.root / "models/tiny").mkdir(parents=True)
+    fleet.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", "-one", "One", "a b", "a/b", "..", "x" * 41])

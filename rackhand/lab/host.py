@@ -130,6 +130,8 @@ class LabHost:
         (self.machine.folder / "off").unlink(missing_ok=True)
         if self.running:
             return
+        # A crash outside may have left the inside of the last boot running.
+        supervisor.end(self.machine)
         self._mount()
         upper.refresh(self.machine.folder / "root")
         supervisor.start(self.machine)

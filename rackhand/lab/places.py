@@ -1,6 +1,5 @@
 """Where one practice fleet keeps its things, and under which names."""
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -10,6 +9,7 @@ from pathlib import Path
 
 CACHE = Path("/var/cache/rackhand-lab")
 STATE = Path("/var/lib/rackhand-lab")
+MARK = ".rackhand-lab"
 
 
 def cache() -> Path:
@@ -73,15 +73,20 @@ class Places:
         """Name the directory that is served over HTTP on the bridge."""
         return self.root / "www"
 
+    def make(self) -> None:
+        """Make `root`; where nothing else is in it, it is marked as the fleet's own."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not any(self.root.iterdir()):
+            (self.root / MARK).touch()
+
     def remove(self) -> None:
-        """Remove the state, and `root` itself unless somebody keeps other things there."""
-        for part in (self.hosts, self.www, self.root / "ssh"):
-            shutil.rmtree(part, ignore_errors=True)
+        """Remove the state: all of `root` if it is the fleet's own, else only what the fleet put there."""
+        own = [self.root] if (self.root / MARK).exists() else [self.hosts, self.www, self.root / "ssh"]
+        for directory in own:
+            shutil.rmtree(directory, ignore_errors=True)
         for pattern in ("reservations.*", "server.log"):
             for file in self.root.glob(pattern):
                 file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.root.rmdir()
 
     def machine(self, number: int) -> str:
         """Name the nspawn machine with that address; short, because the kernel allows 15 letters for its cable."""

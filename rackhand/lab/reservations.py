@@ -56,7 +56,7 @@ def reserve(fleet: Places, name: str) -> Reservations:
 
 
 def _first(fleet: Places) -> Reservations:
-    fleet.root.mkdir(parents=True, exist_ok=True)
+    fleet.make()
     reservations = Reservations(prefix=network.claim(fleet), numbers={})
     _write(fleet, reservations)
     return reservations

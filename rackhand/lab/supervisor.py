@@ -7,18 +7,27 @@ from pathlib import Path
 from rackhand.lab import environment, places, processes, shell
 from rackhand.lab.places import Places
 
-# nspawn ends with 133 when the system inside asked for a reboot. Each host gets control groups of its own: without a
-# systemd outside, nspawn would put all hosts into one, and `systemctl stop` in one host would see processes of another.
+# nspawn ends with 133 when the system inside asked for a reboot. Each host gets control groups of its own: nspawn would
+# put all hosts into the caller's, `systemctl stop` in one host would then see processes of another, and the end of an
+# SSH session or a CI job outside could take the hosts with it. The loop itself sits elsewhere, because the unified
+# hierarchy allows no processes in a group that has groups below it.
 SCRIPT = """
 cable=$1 groups=$2; shift 2
-for group in $groups; do mkdir -p "$group" && echo $$ >"$group/cgroup.procs"; done
+for group in $groups; do mkdir -p "$group-loop" && echo 0 >"$group-loop/cgroup.procs"; done
 while :; do
     ip link delete "$cable" 2>/dev/null
-    systemd-nspawn "$@"
+    for group in $groups; do find "$group" -depth -type d -exec rmdir {} + 2>/dev/null; mkdir -p "$group"; done
+    (
+        for group in $groups; do echo 0 >"$group/cgroup.procs"; done
+        exec systemd-nspawn "$@"
+    )
     [ $? -eq 133 ] || exit
 done
 """
-OPTIONS = ("--quiet", "--register=no", "--console=pipe", "--resolv-conf=off", "--link-journal=no", "--boot")
+OPTIONS = (
+    *("--quiet", "--boot", "--register=no", "--keep-unit"),
+    *("--console=pipe", "--resolv-conf=off", "--link-journal=no"),
+)
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 NSPAWN_STATE = Path("/run/systemd/nspawn")
 
@@ -61,7 +70,7 @@ def find(machine: Machine) -> list[int]:
 
 
 def end(machine: Machine) -> None:
-    """Kill the supervisor before nspawn, or it would boot the host again, and then whatever outlived nspawn."""
+    """Kill the supervisor first, or it would boot the host again, then nspawn, then what outlives a killed nspawn."""
     inner = init(machine)
     processes.end(lambda: find(machine))
     processes.end(lambda: [inner] if inner and processes.arguments(inner) else [])
@@ -86,18 +95,10 @@ def _options(machine: Machine) -> list[str]:
     ]
     options += [f"--network-bridge={machine.fleet.bridge}"]
     options += [f"--bind={places.cache()}/uv:{environment.UV_CACHE_ON_HOST}"]
-    options += [f"--bind-ro={directory}" for directory in environment.find_links()]
-    return options if _has_systemd() else ["--keep-unit", *options]
-
-
-def _has_systemd() -> bool:
-    """Tell whether the outer machine runs systemd, which then gives every host a scope."""
-    return Path("/run/systemd/system").is_dir()
+    return [*options, *(f"--bind-ro={directory}" for directory in environment.find_links())]
 
 
 def _groups(name: str) -> list[Path]:
-    if _has_systemd():
-        return []
     hierarchies = [CONTROL_GROUPS / "systemd", CONTROL_GROUPS / "unified", CONTROL_GROUPS]
     return [hierarchy / name for hierarchy in hierarchies if (hierarchy / "cgroup.procs").exists()]
 
