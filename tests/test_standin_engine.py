@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from standin_host import READY_S, VERSION, Host, host, installed
-
 from rackhand.lab import tiny_model, wheels
+from tests.standin_host import READY_S, VERSION, Host, host, installed
 
 __all__ = ["host", "installed"]
 

@@ -7,7 +7,8 @@ import sys
 import time
 
 import pytest
-from standin_host import READY_S, VERSION, Host, host, installed
+
+from tests.standin_host import READY_S, VERSION, Host, host, installed
 
 __all__ = ["host", "installed"]
 

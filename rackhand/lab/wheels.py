@@ -16,8 +16,17 @@ def build(dest: Path) -> dict[str, str]:
     dest.mkdir(parents=True, exist_ok=True)
     wheels = all_wheels()
     for wheel in wheels:
-        (dest / wheel.filename).write_bytes(wheel.to_bytes())
+        _write(dest / wheel.filename, wheel.to_bytes())
     return {wheel.filename: wheel.sha256 for wheel in wheels}
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Leave a file alone that is already right: a host may be downloading it."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(content)
+    draft.rename(path)
 
 
 def all_wheels() -> list[Wheel]:
