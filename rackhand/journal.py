@@ -16,6 +16,7 @@ PREFIX = re.compile(
 )
 EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Failure|Timeout)(?:: \S.*)?$")
 QUIET = ("DEBUG", "INFO")
+WARNING = "WARNING"
 LONGEST_QUOTE = 600
 
 
@@ -35,13 +36,13 @@ def decisive_line(lines: Sequence[str]) -> Finding | None:
 
     The first line of a known failure wins over every later wrapper; then vague failures, then the last exception.
     """
-    messages = [text for level, text in map(_split, lines) if level not in QUIET]
-    known = [finding for text in messages for finding in _known(text)]
+    messages = [(level, text) for level, text in map(_split, lines) if level not in QUIET]
+    known = [finding for level, text in messages for finding in _known(level, text)]
     for vague, fatal, newest in ((False, True, False), (False, False, False), (True, True, True), (True, False, True)):
-        found = [finding for failure, finding in known if (failure.vague, failure.fatal) == (vague, fatal)]
+        found = [finding for failure, finding in known if (failure.vague, finding.fatal) == (vague, fatal)]
         if found:
             return found[-1 if newest else 0]
-    return _last_exception(messages)
+    return _last_exception([text for level, text in messages if level != WARNING])
 
 
 def startup_phase(lines: Sequence[str]) -> str | None:
@@ -61,13 +62,19 @@ def _split(line: str) -> tuple[str, str]:
     return ((found["level"] or ""), plain[found.end() :]) if found else ("", plain)
 
 
-def _known(text: str) -> Iterator[tuple[Failure, Finding]]:
+def _known(level: str, text: str) -> Iterator[tuple[Failure, Finding]]:
+    warned = level == WARNING
     for failure in catalog.failures():
-        if found := failure.search(text):
-            cause, remedy = failure.fill(failure.cause, found), failure.fill(failure.remedy, found)
+        if (failure.in_warnings or not warned) and (found := failure.search(text)):
             yield (
                 failure,
-                Finding(line=_quote(text), code=failure.code, cause=cause, remedy=remedy, fatal=failure.fatal),
+                Finding(
+                    line=_quote(text),
+                    code=failure.code,
+                    cause=failure.fill(failure.cause, found),
+                    remedy=failure.fill(failure.remedy, found),
+                    fatal=failure.fatal and not warned,
+                ),
             )
             return
 

@@ -22,7 +22,8 @@ def test_each_failed_start_is_named_by_its_root_cause(name: str) -> None:
     assert finding.code == name.removesuffix("-uvicorn")
     assert "root cause above" not in finding.line
     assert not finding.line.startswith(("(", "ERROR"))
-    assert finding.fatal is (name != "exception")
+    # Only a line of an error ends the wait: an unknown exception and a warning may be harmless.
+    assert finding.fatal is (name not in ("exception", "no-driver"))
 
 
 @pytest.mark.parametrize(
