@@ -49,7 +49,8 @@ def _disk(host: str, survey: Survey, wishes: Wishes) -> Iterator[Problem]:
     model = 0 if survey.state.model.files else wishes.weights.total_bytes >> 20
     need, free = venv + model + MARGIN_MIB, survey.resources.disk_free_mib
     if need > free and venv + model:
-        what = f"{need:,} MiB are needed below /opt/rackhand ({venv:,} environment, {model:,} weights) and {free:,} MiB are free"
+        parts = f"{venv:,} environment, {model:,} weights"
+        what = f"{need:,} MiB are needed below /opt/rackhand ({parts}) and {free:,} MiB are free"
         yield _problem(host, "disk-too-small", what, f"free {need - free:,} MiB or mount a larger disk there")
 
 
@@ -141,7 +142,8 @@ def _ability(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]
     for gpu in inventory(survey).gpus:
         if gpu.card.capability < least:
             have, need = (".".join(map(str, pair)) for pair in (gpu.card.capability, least))
-            what = f"{gpu.card.name} at {gpu.address} has compute capability {have}, vLLM {settings.engine_version} needs {need}"
+            wanted = f"vLLM {settings.engine_version} needs {need}"
+            what = f"{gpu.card.name} at {gpu.address} has compute capability {have}, {wanted}"
             yield _problem(
                 host, "gpu-too-old", what, "take this host out of the inventory: no current vLLM has kernels for it"
             )

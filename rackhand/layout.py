@@ -1,4 +1,4 @@
-"""Divide a host's GPUs among instances: one instance per GPU where the model fits one, tensor parallel where it does not. Pure."""
+"""Divide a host's GPUs among instances: one per GPU where the model fits one, tensor parallel where not. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,14 +109,16 @@ def _ranks(host: str, gpu: PlannedGpu, count: int, wishes: Wishes) -> tuple[int,
         if fit.fits:
             return (
                 size,
-                f"{gpu.card}: fits {size} GPU ({fit.weights_mib:,} MiB weights, {fit.cache_mib:,} MiB for {context:,} tokens, {fit.budget_mib:,} MiB allowed)",
+                f"{gpu.card}: fits {size} GPU ({fit.weights_mib:,} MiB weights, {fit.cache_mib:,} MiB for "
+                f"{context:,} tokens, {fit.budget_mib:,} MiB allowed)",
             )
     raise _does_not_fit(host, gpu, possible[-1], fits[-1], context)
 
 
 def _does_not_fit(host: str, gpu: PlannedGpu, ranks: int, fit: memory.Fit, context: int) -> RackhandError:
     need = fit.weights_mib + fit.cache_mib + fit.overhead_mib
-    what = f"on {ranks}× {gpu.card} each GPU needs {need:,} MiB for {context:,} tokens and {fit.budget_mib:,} MiB are allowed"
+    room = f"{fit.budget_mib:,} MiB are allowed"
+    what = f"on {ranks} x {gpu.card} each GPU needs {need:,} MiB for {context:,} tokens and {room}"
     nearest = (
         f"set serve_max_model_len to at most {fit.longest_context:,}".replace(",", "")
         if fit.longest_context >= 16

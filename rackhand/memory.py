@@ -1,4 +1,4 @@
-"""Does a model fit a GPU: weights, cache for one full sequence and overhead against vLLM's share of the memory. Pure."""
+"""Does a model fit a GPU: weights, cache for one sequence and overhead against vLLM's share of the memory. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

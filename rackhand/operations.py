@@ -41,7 +41,7 @@ class RefusedError(PyinfraError):
 @cache
 def current_run() -> Run:
     """Return this process's run; pyinfra executes deploy.py once per host, in one process."""
-    real: State = ctx_state.get()
+    real: State = ctx_state.get()  # type: ignore[no-untyped-call]
     chosen = {each.name for each in (real.limit_hosts or real.inventory)}
     active = frozenset(each.name for each in real.active_hosts)
     run = Run(lambda line: click.echo(line, err=True))
@@ -50,14 +50,14 @@ def current_run() -> Run:
 
 
 def survey_and_plan() -> None:
-    """Read this host and plan it, before any host changes; stops the whole run when the last host is read and one was refused."""
+    """Read and plan this host before any host changes; once all are read, a refusal stops the whole run."""
     run = current_run()
-    this: Host = ctx_host.get()
+    this: Host = ctx_host.get()  # type: ignore[no-untyped-call]
     tune(this)
     current = HostRun(name=this.name, run=run.id, session=Session(this), progress=run.progress)
     run.hosts[this.name] = current
     try:
-        current.wishes = wishes.resolve(this.data.dict(), this.name)
+        current.wishes = wishes.resolve(this.data.dict(), this.name)  # type: ignore[no-untyped-call]
         verdict = planner.plan(this.name, current.survey(), current.wishes)
         if isinstance(verdict, Refusal):
             current.refusal = verdict
@@ -95,7 +95,7 @@ def _stop_when_refused(run: Run) -> None:
 
 def make_true(step: Step, title: str) -> None:
     """Queue one step under a title; it has its own deadlines, so pyinfra's default timeout is lifted."""
-    converge(step, title, name=title, _timeout=A_DAY_S)
+    converge(step=step, title=title, name=title, _timeout=A_DAY_S)
 
 
 @operation()

@@ -1,4 +1,4 @@
-"""Turn a plan into the texts of a release: unit, environments, vLLM configurations, manifest. Pure but for reading templates/."""
+"""Turn a plan into the texts of a release: unit, environments, configurations, manifest. Reads only templates/."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from pydantic import SecretStr
 
 from rackhand import __version__
@@ -34,7 +34,7 @@ class RenderedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """A release ready to be placed; `configs` maps an instance to the digest of everything that its process depends on."""
+    """A release to be placed; `configs` maps an instance to the digest of all that its process depends on."""
 
     id: str
     files: Mapping[str, RenderedFile]
@@ -66,8 +66,8 @@ def render(plan: Plan, settings: Settings, api_key: SecretStr | None, fabric: bo
 def engine_options(plan: Plan, settings: Settings, instance: Instance) -> dict[str, Any]:
     """Return vLLM's options for its --config file.
 
-    vLLM drops `false` from that file without a word and turns null into the text "None" (seen in 0.33): a false flag becomes
-    `no-<flag>: true`, and nothing is ever null.
+    vLLM drops `false` from that file without a word and turns null into the text "None" (seen in 0.33): a false
+    flag becomes `no-<flag>: true`, and nothing is ever null.
     """
     options: dict[str, Any] = {
         "model": f"{ROOT}/models/{plan.model}",
@@ -141,7 +141,7 @@ def _manifest(plan: Plan, settings: Settings, configs: Mapping[str, str], unit: 
     }
 
 
-def _template(name: str) -> Any:
+def _template(name: str) -> Template:
     loader = FileSystemLoader(TEMPLATES)
     jinja = Environment(
         loader=loader,

@@ -36,7 +36,7 @@ class Session:
     def call(self, function: str, within_s: int = 120, **args: Any) -> Any:
         """Call `module.function` of rackhand.remote on the host and return its result.
 
-        Raises RackhandError: connection-lost, timeout, no-python, sudo-password, remote-crash, or the remote Problem's own code.
+        Raises RackhandError: connection-lost, timeout, no-python, sudo-password, remote-crash, or the Problem's code.
         """
         self.commands += 1
         quoted = QuoteString(payload.LOADER)
@@ -88,7 +88,10 @@ class Session:
 
     def _shell_status(self) -> int:
         """Ask again with an empty program which precondition is missing; only after a failed call."""
-        probe = 'command -v python3 >/dev/null || exit 127; [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null || exit 126; exit 0'
+        probe = (
+            "command -v python3 >/dev/null || exit 127; "
+            '[ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null || exit 126; exit 0'
+        )
         self.commands += 1
         for status in (NO_PYTHON, NO_SUDO):
             try:
@@ -144,7 +147,10 @@ class Session:
         """Reboot and return when the host is back with another boot id; raises RackhandError `reboot` otherwise."""
         before = self.boot_id()
         self.commands += 1
-        trigger = "if [ \"$(id -u)\" -eq 0 ]; then s=; else s='sudo -n'; fi; ( sleep 1; $s systemctl reboot ) </dev/null >/dev/null 2>&1 &"
+        trigger = (
+            "if [ \"$(id -u)\" -eq 0 ]; then s=; else s='sudo -n'; fi; "
+            "( sleep 1; $s systemctl reboot ) </dev/null >/dev/null 2>&1 &"
+        )
         try:
             self.host.run_shell_command(StringCommand(trigger), _timeout=20)
         except GONE as error:

@@ -1,4 +1,4 @@
-"""What is wanted of one host, resolved on this machine before the host is asked anything: settings, weights, environment, secrets."""
+"""What is wanted of one host, resolved here before the host is asked: settings, weights, environment, secrets."""
 
 import hashlib
 from collections.abc import Mapping

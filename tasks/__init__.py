@@ -1,1 +1,1 @@
-"""What happens on a host, in order. Each module is one noun; each public function looks, and says what it would change."""
+"""What happens on a host, in order. A module is one noun; its functions look, and say what they would change."""

@@ -1,4 +1,4 @@
-"""What the practice fleet's inventory knows and a real one would state: mirror, key, model, and how uv reaches packages."""
+"""What the practice fleet's inventory knows and a real one states: mirror, key, model, and where uv finds packages."""
 
 from pathlib import Path
 from typing import Any

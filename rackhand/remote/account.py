@@ -1,4 +1,4 @@
-"""Prepare the host: the unprivileged service user, our directories, and the operating system packages that vLLM needs."""
+"""Prepare the host: the unprivileged service user, our directories, and the packages that vLLM needs."""
 
 from __future__ import annotations
 

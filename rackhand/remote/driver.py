@@ -1,4 +1,4 @@
-"""Install the NVIDIA driver from a signed repository as one explicit, pinned and held transaction (Debian and Ubuntu)."""
+"""Install the NVIDIA driver from a signed repository as one pinned and held transaction (Debian and Ubuntu)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def _trust(key_url: str, fingerprint: str) -> None:
 
 def _unattended() -> str:
     entries = "".join(f'  "{pattern}";\n' for pattern in BLACKLIST)
-    return f"// written by rackhand: the driver changes only with a deploy\nUnattended-Upgrade::Package-Blacklist {{\n{entries}}};\n"
+    note = "// written by rackhand: the driver changes only with a deploy"
+    return f"{note}\nUnattended-Upgrade::Package-Blacklist {{\n{entries}}};\n"
 
 
 def _candidate(name: str, version: str) -> str:

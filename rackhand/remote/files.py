@@ -30,7 +30,7 @@ def write(path: Path, content: str | bytes, mode: int = 0o644) -> bool:
 
 def link(path: Path, target: str) -> bool:
     """Point the symlink `path` to `target` in one rename; return whether it changed."""
-    if path.is_symlink() and os.readlink(path) == target:
+    if path.is_symlink() and str(path.readlink()) == target:
         return False
     temporary = path.with_name(f".{path.name}.rackhand-new")
     temporary.unlink(missing_ok=True)

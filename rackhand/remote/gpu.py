@@ -26,7 +26,7 @@ def pci() -> list[dict[str, Any]]:
             {
                 "address": path.name,
                 "device_class": values.pop("class"),
-                "driver": Path(os.readlink(driver)).name if driver.is_symlink() else "",
+                "driver": driver.readlink().name if driver.is_symlink() else "",
                 "numa_node": int(_read(path / "numa_node") or "-1"),
                 **values,
             }

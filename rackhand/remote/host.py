@@ -86,7 +86,7 @@ def _socket_owners(inodes: set[str]) -> dict[str, int]:
     owners: dict[str, int] = {}
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
-            target = os.readlink(link)
+            target = str(link.readlink())
         except OSError:
             continue
         if target.startswith("socket:[") and target[8:-1] in inodes:

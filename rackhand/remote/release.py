@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def switch(root: str, release: str) -> None:
     """Make `release` the current one, remember the one before, and install its unit file."""
     base = Path(root)
     target = f"releases/{release}"
-    before = os.readlink(base / "current") if (base / "current").is_symlink() else ""
+    before = str((base / "current").readlink()) if (base / "current").is_symlink() else ""
     if before and before != target:
         files.link(base / "previous", before)
     files.link(base / "current", target)

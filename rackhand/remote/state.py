@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def _size(path: Path) -> int:
 
 
 def _target(link: Path) -> str:
-    return Path(os.readlink(link)).name if link.is_symlink() else ""
+    return link.readlink().name if link.is_symlink() else ""
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rackhand.remote.problem import Problem
 
 
 def start(root: str, names: list[str], venv: str, user: str) -> float:
-    """Enable and (re)start the instances; return the host's clock before, so that the journal can be read from there."""
+    """Enable and (re)start the instances; return the host's clock before, the time to read the journal from."""
     _cache(root, venv, user)
     before = time.time()
     for name in names:
@@ -23,7 +23,7 @@ def start(root: str, names: list[str], venv: str, user: str) -> float:
 
 
 def stop(names: list[str]) -> None:
-    """Disable and stop instances; a process that ignores SIGTERM is killed with its control group by the unit's timeout."""
+    """Disable and stop instances; systemd kills the control group of one that ignores SIGTERM for too long."""
     for name in names:
         _systemctl("disable", "--now", f"vllm@{name}.service")
         subprocess.run(["systemctl", "reset-failed", f"vllm@{name}.service"], capture_output=True, check=False)

@@ -70,7 +70,7 @@ def download(
         raise _explain(status, lines, hub_id, revision)
     files.remove_tree(incoming / ".cache")
     found = sorted(path for path in incoming.rglob("*") if path.is_file())
-    listing = [
+    listing: list[dict[str, Any]] = [
         {"path": str(path.relative_to(incoming)), "size": path.stat().st_size, "sha256": files.sha256(path)}
         for path in found
     ]
