@@ -27,6 +27,7 @@ def install(host: HostRun) -> Change | None:
                 fingerprint=settings.driver_key_fingerprint or packages.key_fingerprint,
                 packages=list(packages.install),
                 pinned=list(packages.pinned),
+                services=list(packages.services),
                 version=driver.version,
                 timeout_s=settings.driver_install_timeout_s - 60,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
 import urllib.error
@@ -26,6 +27,7 @@ def install(
     fingerprint: str,
     packages: list[str],
     pinned: list[str],
+    services: list[str],
     version: str,
     timeout_s: int,
 ) -> list[str]:
@@ -40,13 +42,14 @@ def install(
     )
     files.write(UNATTENDED, _unattended())
     apt.get(["update"], "driver-update", timeout_s)
-    wanted = [f"{name}={_candidate(name, version)}" for name in packages]
+    wanted = [*(f"{name}={_candidate(name, version)}" for name in packages), *_headers()]
     changes = ["--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends", "install", *wanted]
     apt.get(["--simulate", *changes], "driver-simulate", timeout_s)
     _refuse_surprises(command.read("driver-simulate"), pinned)
     apt.get(changes, "driver-install", timeout_s)
     members = _members(pinned)
     subprocess.run(["apt-mark", "hold", *members], check=True, capture_output=True)
+    subprocess.run(["systemctl", "enable", *services], check=True, capture_output=True)
     return members
 
 
@@ -78,10 +81,20 @@ def _unattended() -> str:
     return f"{note}\nUnattended-Upgrade::Package-Blacklist {{\n{entries}}};\n"
 
 
+def _headers() -> list[str]:
+    """Name the headers that DKMS builds against: of the running kernel, and the meta package that follows new kernels.
+
+    A kernel that the distribution does not offer brings its own headers, or none that we could install.
+    """
+    kernel = platform.release()
+    flavour = kernel.rpartition("-")[2]
+    running, following = f"linux-headers-{kernel}", f"linux-headers-{flavour}"
+    return [name for name in (running, following) if _offered(running) and _offered(name)]
+
+
 def _candidate(name: str, version: str) -> str:
     """Find the full package version (with its Debian revision) that carries driver `version`."""
-    listing = subprocess.run(["apt-cache", "madison", name], capture_output=True, text=True, check=False).stdout
-    offered = [line.split("|")[1].strip() for line in listing.splitlines() if line.count("|") >= 2]
+    offered = _offered(name)
     match = next((entry for entry in offered if re.split(r"[-~+]", entry.split(":", 1)[-1])[0] == version), None)
     if match is None:
         known = ", ".join(sorted({re.split(r"[-~+]", entry.split(":", 1)[-1])[0] for entry in offered})) or "none"
@@ -91,6 +104,11 @@ def _candidate(name: str, version: str) -> str:
             "set driver_version to an offered one",
         )
     return match
+
+
+def _offered(name: str) -> list[str]:
+    listing = subprocess.run(["apt-cache", "madison", name], capture_output=True, text=True, check=False).stdout
+    return [line.split("|")[1].strip() for line in listing.splitlines() if line.count("|") >= 2]
 
 
 def _refuse_surprises(simulation: Sequence[str], pinned: Sequence[str]) -> None:
