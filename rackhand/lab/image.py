@@ -16,7 +16,7 @@ PACKAGES = (
 )
 # Nobody logs in at a console here, and the apt timers would hold the lock of a host that was just booted.
 MASKED = (
-    *("getty.target", "getty@.service", "console-getty.service", "systemd-logind.service"),
+    *("getty.target", "getty@.service", "console-getty.service"),
     *("apt-daily.timer", "apt-daily.service", "apt-daily-upgrade.timer", "apt-daily-upgrade.service"),
     *("dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "motd-news.timer"),
     *("systemd-tmpfiles-clean.timer", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service"),
