@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rackhand.lab import tiny_model, wheels
-from tests.standin_host import READY_S, VERSION, Host, host, installed
+from tests.lab.standin_host import READY_S, VERSION, Host, host, installed
 
 __all__ = ["host", "installed"]
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.standin_host import READY_S, VERSION, Host, host, installed
+from tests.lab.standin_host import READY_S, VERSION, Host, host, installed
 
 __all__ = ["host", "installed"]
 
