@@ -20,6 +20,7 @@ PACKAGES = {
     "dpkg-dev": "dpkg-scanpackages",
     "apt-utils": "apt-ftparchive",
     "gnupg": "gpg",
+    "pciutils": "lspci",
     "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
 }
 INSTALL_TIMEOUT_S = 900

@@ -1,0 +1,49 @@
+"""What holds for all tests: tools are there, a test that did not run is a failure, and a proof needs practice hosts."""
+
+import os
+
+import pytest
+
+from rackhand.lab import require
+
+# Set in CI: a run in which no test of these kinds passed has proved nothing.
+PROOFS = ("lab", "engine") if os.environ.get("RACKHAND_REQUIRE_LAB") else ()
+passed: set[str] = set()
+
+
+def pytest_sessionstart() -> None:
+    """Install the tools of the practice fleet, which unit tests use as well, where that is possible."""
+    if os.geteuid() == 0:
+        require.ensure()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> object:
+    """Count a skipped or expectedly failing test as failed: it proves nothing."""
+    report: pytest.TestReport = yield
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} did not run: {report.longrepr}"
+        report.__dict__.pop("wasxfail", None)
+    if report.when == "call" and report.passed:
+        passed.update(mark.name for mark in item.iter_markers())
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> object:
+    """Count a module that skips itself as failed."""
+    report: pytest.CollectReport = yield
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} did not run: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that left out what RACKHAND_REQUIRE_LAB asks for."""
+    missing = [kind for kind in PROOFS if kind not in passed]
+    if missing and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\nno test marked {' or '.join(missing)} passed, and RACKHAND_REQUIRE_LAB is set")
