@@ -10,6 +10,7 @@ from typing import Any
 
 from paramiko import SSHException
 from pyinfra.api import Host, QuoteString, StringCommand
+from pyinfra.connectors.local import LocalConnector
 from pyinfra.connectors.util import CommandOutput
 
 from rackhand import payload
@@ -145,6 +146,8 @@ class Session:
 
     def reboot(self, timeout_s: int, poll_s: float = 1.0) -> None:
         """Reboot and return when the host is back with another boot id; raises RackhandError `reboot` otherwise."""
+        if isinstance(self.host.connector, LocalConnector):
+            raise self._error("reboot-here", "this machine itself needs a reboot", "reboot it, then run again")
         before = self.boot_id()
         self.commands += 1
         trigger = (
