@@ -1,6 +1,7 @@
 """What holds for all tests: tools are there, a test that did not run is a failure, and a proof needs practice hosts."""
 
 import os
+from collections.abc import Generator
 
 import pytest
 
@@ -18,9 +19,9 @@ def pytest_sessionstart() -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport(item: pytest.Item) -> object:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Count a skipped or expectedly failing test as failed: it proves nothing."""
-    report: pytest.TestReport = yield
+    report = yield
     if report.skipped:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} did not run: {report.longrepr}"
@@ -31,9 +32,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> object:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> object:
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Count a module that skips itself as failed."""
-    report: pytest.CollectReport = yield
+    report = yield
     if report.skipped:
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid} did not run: {report.longrepr}"
