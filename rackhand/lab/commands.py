@@ -30,6 +30,8 @@ def add_parser(subparsers: Any) -> None:
     ssh = verbs.add_parser("ssh", help="enter a host, or run a command on it")
     ssh.add_argument("name", metavar="NAME")
     ssh.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
+    cut = verbs.add_parser("power-cut", help="take a host's power away; `up NAME` gives it back")
+    cut.add_argument("name", metavar="NAME")
     down = verbs.add_parser("down", help="remove everything the lab made, or some hosts only")
     down.add_argument("names", nargs="*", metavar="NAME")
     down.add_argument("--purge", action="store_true", help="remove the caches shared by all checkouts, too")
@@ -46,6 +48,9 @@ def main(arguments: argparse.Namespace) -> int:
             return _status(fleet, as_json=arguments.json)
         case "ssh":
             return _ssh(fleet.host(arguments.name), arguments.command)
+        case "power-cut":
+            fleet.host(arguments.name).power_cut()
+            return 0
         case _:
             return _down(fleet, arguments.names, purge=arguments.purge)
 
