@@ -148,6 +148,11 @@ def test_a_missing_program_is_a_failure_not_a_traceback() -> None:
     assert shell.attempt(["no-such-program"]).returncode == 127
 
 
+def test_a_command_that_hangs_is_ended() -> None:
+    done = shell.attempt(["sleep", "60"], timeout_s=0.1)
+    assert (done.returncode, done.stderr) == (124, "sleep: killed after 0 s")
+
+
 def test_a_detached_process_is_found_by_its_arguments_and_ended(tmp_path: Path) -> None:
     mark = f"--directory={tmp_path}/"
     shell.detach(["sh", "-c", "while :; do sleep 0.1; done", "lab", mark], tmp_path / "log")

@@ -46,7 +46,7 @@ class Fleet:
                 _refuse_change(host, personality, suite)
             else:
                 host.create(personality, suite)
-            self._serve(host)
+            self._serve(host, publish=personality is not None and not host.running)
             if not host.off:
                 host.power_on()
         return host
@@ -89,12 +89,12 @@ class Fleet:
     def _making(self, name: str) -> AbstractContextManager[None]:
         return lock.exclusive(self.places.lock.with_suffix(f".{name}.lock"), HOST_TIMEOUT_S)
 
-    def _serve(self, host: LabHost) -> None:
+    def _serve(self, host: LabHost, *, publish: bool) -> None:
         """Raise what hosts share: bridge, file server and, for hosts with emulated hardware, the driver repository."""
         with lock.exclusive(self.places.lock, LOCK_TIMEOUT_S):
             network.ensure(self.places, host.prefix)
             server.ensure(self.places, f"{host.prefix}.1")
-            if host.facts["personality"] is not None and not (self.places.www / "driver").exists():
+            if publish:
                 emulation.publish(self.places.www, host.repository_url)
 
     def _processes(self) -> list[int]:

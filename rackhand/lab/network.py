@@ -29,10 +29,11 @@ def claim(fleet: Places) -> str:
 
 
 def ensure(fleet: Places, prefix: str) -> None:
-    """Raise the bridge again after a reboot of the outer machine; raise lab.subnet if others took the subnet."""
-    if Path(f"/sys/class/net/{fleet.bridge}").exists():
-        return
+    """Put back what a reboot or a reload of the outer firewall took; raise lab.subnet if others have the subnet now."""
     with lock.exclusive(places.locks() / "network.lock", LOCK_TIMEOUT_S):
+        if Path(f"/sys/class/net/{fleet.bridge}").exists():
+            _let_out(fleet, prefix)
+            return
         if any(ipaddress.IPv4Network(f"{prefix}.0/24").overlaps(route) for route in _routes()):
             raise RackhandError(
                 "lab.subnet", f"{prefix}.0/24 is in use by somebody else now", fleet.bridge, "run: rackhand lab down"
@@ -77,6 +78,10 @@ def _routes() -> list[ipaddress.IPv4Network]:
 def _raise_bridge(fleet: Places, prefix: str) -> None:
     bridge = f"link add {fleet.bridge} type bridge forward_delay 0\naddr add {prefix}.1/24 dev {fleet.bridge}\n"
     shell.run(["ip", "-batch", "-"], stdin=f"{bridge}link set {fleet.bridge} up\n")
+    _let_out(fleet, prefix)
+
+
+def _let_out(fleet: Places, prefix: str) -> None:
     shell.run(["nft", "-f", "-"], stdin=_table(fleet, prefix))
     if FORWARDING.read_text().strip() == "0":
         FORWARDING_WAS_OFF.touch()

@@ -41,7 +41,7 @@ def detach(argv: Sequence[str], log: Path, pass_fds: Sequence[int] = ()) -> None
 def attempt(
     argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = TIMEOUT_S, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `argv` and return it finished, whatever its exit status; 127 stands for a missing program."""
+    """Run `argv` and return it finished, whatever its exit status; 127: no such program, 124: took `timeout_s`."""
     try:
         return subprocess.run(
             list(argv),
@@ -60,3 +60,5 @@ def attempt(
         )
     except FileNotFoundError:
         return subprocess.CompletedProcess(list(argv), 127, "", f"{argv[0]}: not found")
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(list(argv), 124, "", f"{argv[0]}: killed after {timeout_s:.0f} s")

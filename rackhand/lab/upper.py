@@ -25,7 +25,7 @@ ConditionPathExists=/sys/class/net/host0
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/usr/sbin/ip -batch /etc/network.batch
+ExecStart=/sbin/ip -batch /etc/network.batch
 """
 NETWORK_BATCH = """\
 link set lo up

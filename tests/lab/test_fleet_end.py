@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rackhand.lab import network, processes, supervisor
+from rackhand.lab import network, processes, server, supervisor
 from rackhand.lab.fleet import Fleet
 from rackhand.lab.host import LabHost
 
@@ -110,6 +110,22 @@ def test_a_host_half_made_by_a_crash_is_made_anew(elsewhere: Elsewhere) -> None:
     fleet.up("one").wait_ssh()
     assert fleet.host("one").state == "running"
     assert len(supervisor.find(host.machine)) == 2
+
+
+def test_hosts_come_back_with_their_disks_after_the_outer_machine_was_rebooted(elsewhere: Elsewhere) -> None:
+    fleet = elsewhere("rebooted")
+    host = fleet.up("one")
+    host.wait_ssh()
+    host.write("/var/lib/kept", "kept\n")
+    supervisor.end(host.machine)
+    processes.end(lambda: server.find(fleet.places))
+    subprocess.run(["umount", host.machine.folder / "root"], check=True)
+    network.remove(fleet.places)
+    again = fleet.up("one")
+    again.wait_ssh()
+    assert again.address == host.address
+    assert again.run(["cat", "/var/lib/kept"]).stdout == "kept\n"
+    assert again.run(["curl", "-fsS", "-o", "/dev/null", f"{host.repository_url}/"]).returncode == 0
 
 
 def test_forwarding_is_put_back_with_the_last_fleet_only(fleet: Fleet, elsewhere: Elsewhere) -> None:
