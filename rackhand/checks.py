@@ -49,7 +49,7 @@ def _disk(host: str, survey: Survey, wishes: Wishes) -> Iterator[Problem]:
     model = 0 if survey.state.model.files else wishes.weights.total_bytes >> 20
     need, free = venv + model + MARGIN_MIB, survey.resources.disk_free_mib
     if need > free and venv + model:
-        parts = f"{venv:,} environment, {model:,} weights"
+        parts = f"{venv:,} environment, {model:,} weights, {MARGIN_MIB:,} reserve"
         what = f"{need:,} MiB are needed below /opt/rackhand ({parts}) and {free:,} MiB are free"
         yield _problem(host, "disk-too-small", what, f"free {need - free:,} MiB or mount a larger disk there")
 
@@ -92,7 +92,7 @@ def _presence(host: str, survey: Survey, found: tuple[PlannedGpu, ...], settings
         yield _problem(
             host,
             "gpu-count",
-            f"{len(found)} GPUs here ({cards(found)}), the inventory promises {promised}",
+            f"{cards(found)} here, the inventory promises {promised} GPU{'' if promised == 1 else 's'}",
             "look for a fallen GPU (lspci, dmesg) or correct gpu_count",
         )
     model = settings.gpu_model

@@ -57,12 +57,14 @@ def _library_version() -> str | None:
 
 
 def packages(names: list[str]) -> dict[str, Any]:
-    """Return versions of the installed packages among `names` (shell patterns allowed) and everything on hold."""
-    listing = (
-        _output(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}|${Package}|${Version}\n", *names]) if names else ""
-    )
-    rows = [line.split("|") for line in listing.splitlines() if line.startswith(("ii", "hi"))]
-    return {"installed": {row[1]: row[2] for row in rows}, "held": _output(["apt-mark", "showhold"]).split()}
+    """Return versions of the installed packages among `names` (shell patterns allowed) and everything on hold.
+
+    Asks dpkg alone: apt-mark would write apt's caches.
+    """
+    query = ["dpkg-query", "-W", "-f", "${db:Status-Abbrev}|${Package}|${Version}\n"]
+    rows = [line.split("|") for line in (_output([*query, *names]) if names else "").splitlines()]
+    held = [line.split("|")[1] for line in _output(query).splitlines() if line.startswith("h")]
+    return {"installed": {row[1]: row[2] for row in rows if row[0].startswith(("ii", "hi"))}, "held": held}
 
 
 def nvml(loader: str, payload: str) -> dict[str, Any]:
