@@ -1,6 +1,7 @@
 """Base images of practice hosts: built once by mmdebstrap, shared by every host and checkout."""
 
 import hashlib
+import os
 import re
 import shutil
 from pathlib import Path
@@ -51,8 +52,10 @@ def ensure(suite: str) -> Path:
 
 def _build(suite: str, sources: str, image: Path) -> None:
     """Build beside the final place and rename, so that an image is either whole or absent."""
-    draft = image.with_suffix(".draft")
-    shutil.rmtree(draft, ignore_errors=True)
+    for stale in image.parent.glob(f"{image.name}.draft-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    # A name of its own, because the mmdebstrap of a builder that was killed may still be writing to its draft.
+    draft = image.with_name(f"{image.name}.draft-{os.getpid()}")
     draft.parent.mkdir(parents=True, exist_ok=True)
     places.say(f"building the {suite} base image, once: about a minute")
     options = ["--variant=minbase", "--mode=root", f"--include={','.join(PACKAGES)}"]
