@@ -26,6 +26,11 @@ SHELL = (
 GONE = (OSError, EOFError, SSHException)
 
 
+def inner_s(limit_s: int) -> int:
+    """Return the limit for work on the host, in seconds, that lets it explain itself before `limit_s` ends the call."""
+    return max(1, limit_s - min(60, limit_s // 4))
+
+
 class Session:
     """One host's connection; all methods raise RackhandError and nothing else."""
 

@@ -3,6 +3,7 @@
 from rackhand.operations import Change
 from rackhand.render import ROOT, USER
 from rackhand.run import HostRun
+from rackhand.session import inner_s
 
 TIMEOUT_S = 1800
 
@@ -15,8 +16,10 @@ def prepare(host: HostRun) -> Change | None:
         return None
 
     def apply() -> None:
-        with host.waiting("operating system packages", TIMEOUT_S, log="packages-install"):
-            host.call("account.prepare", TIMEOUT_S, root=ROOT, user=USER, packages=missing, timeout_s=TIMEOUT_S - 60)
+        with host.waiting("operating system packages", TIMEOUT_S, log="packages"):
+            host.call(
+                "account.prepare", TIMEOUT_S, root=ROOT, user=USER, packages=missing, timeout_s=inner_s(TIMEOUT_S)
+            )
 
     return Change(
         summary=f"user {USER}, directories" + (f", packages {', '.join(missing)}" if missing else ""), apply=apply

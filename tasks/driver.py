@@ -1,10 +1,12 @@
 """The NVIDIA driver: installed at exactly the planned version, pinned, held, and loaded."""
 
 import re
+from fnmatch import fnmatch
 
 from rackhand.catalog import DriverSet
 from rackhand.operations import Change
 from rackhand.run import HostRun
+from rackhand.session import inner_s
 from rackhand.settings import Settings
 from rackhand.survey import Survey
 
@@ -16,9 +18,10 @@ def install(host: HostRun) -> Change | None:
     if packages is None or _installed(host.survey(), packages, driver.version):
         return None
     settings = host.intent.settings
+    _refuse_mismatch(host, driver.version)
 
     def apply() -> None:
-        with host.waiting(f"driver {driver.version}", settings.driver_install_timeout_s, log="driver-install"):
+        with host.waiting(f"driver {driver.version}", settings.driver_install_timeout_s, log="driver"):
             host.call(
                 "driver.install",
                 settings.driver_install_timeout_s,
@@ -29,7 +32,7 @@ def install(host: HostRun) -> Change | None:
                 pinned=list(packages.pinned),
                 services=list(packages.services),
                 version=driver.version,
-                timeout_s=settings.driver_install_timeout_s - 60,
+                timeout_s=inner_s(settings.driver_install_timeout_s),
             )
         host.note("driver", version=driver.version)
 
@@ -42,30 +45,47 @@ def activate(host: HostRun) -> Change | None:
     if host.planned.driver.packages is None or not host.live or seen.driver.ready:
         return None
     settings = host.intent.settings
-    loaded = seen.driver.loaded or "nothing"
+    loaded, library = seen.driver.loaded or "no driver", seen.driver.library or "none"
     if not settings.driver_reboot_allowed:
         raise host.error(
             "reboot-needed",
-            f"{loaded} is loaded and {seen.driver.library} installed",
-            "reboot the host, or set driver_reboot_allowed = True",
+            f"{loaded} is loaded and {library} is installed, and driver_reboot_allowed is False",
+            "reboot the host in its maintenance window, or set driver_reboot_allowed = True; then run again",
         )
 
     def apply() -> None:
+        with host.waiting("package managers to end before the reboot", settings.driver_install_timeout_s, log="reboot"):
+            limit_s = settings.driver_install_timeout_s
+            host.call("driver.settle", limit_s, timeout_s=inner_s(limit_s))
         with host.waiting("reboot", settings.driver_reboot_timeout_s):
             host.session.reboot(settings.driver_reboot_timeout_s)
         host.changed()
         after = host.survey().driver
         if not after.ready:
-            what = f"after the reboot {after.loaded or 'nothing'} is loaded and {after.library or 'nothing'} installed"
-            raise host.error("driver-not-loaded", what, "look at 'dkms status' and the kernel log on the host")
+            what = f"after a reboot {after.loaded or 'no driver'} is loaded and {after.library or 'none'} is installed"
+            next_step = "see 'dkms status' and 'dmesg | grep -i nvidia' on the host; rackhand reboots it once per run"
+            raise host.error("driver-not-loaded", what, next_step)
         host.note("reboot", loaded=after.loaded)
 
-    return Change(summary=f"reboot: {loaded} is loaded, {seen.driver.library} is installed", apply=apply)
+    return Change(summary=f"reboot: {loaded} is loaded, {library} is installed", apply=apply)
+
+
+def _refuse_mismatch(host: HostRun, version: str) -> None:
+    """Keep a working driver working: where no reboot is allowed, no other version may be put under a loaded module."""
+    loaded, settings = host.survey().driver.loaded, host.intent.settings
+    if loaded and loaded != version and not settings.driver_reboot_allowed:
+        raise host.error(
+            "reboot-needed",
+            f"{loaded} is loaded, {version} is wished, and driver_reboot_allowed is False; nothing was installed",
+            "set driver_reboot_allowed = True in a maintenance window, or driver_version to the loaded one",
+        )
 
 
 def _installed(seen: Survey, packages: DriverSet, version: str) -> bool:
-    have = seen.packages.installed
-    return all(_upstream(have.get(name, "")) == version and name in seen.packages.held for name in packages.install)
+    """Every package that was asked for has the version, and every member of the set is on hold."""
+    have, held = seen.packages.installed, seen.packages.held
+    members = [name for name in have if any(fnmatch(name, pattern) for pattern in packages.pinned)]
+    return all(_upstream(have.get(name, "")) == version for name in packages.install) and set(members) <= set(held)
 
 
 def _upstream(package_version: str) -> str:

@@ -3,6 +3,7 @@
 from rackhand.operations import Change
 from rackhand.render import ROOT
 from rackhand.run import HostRun
+from rackhand.session import inner_s
 
 
 def environment(host: HostRun) -> Change | None:
@@ -24,7 +25,7 @@ def environment(host: HostRun) -> Change | None:
                 python=settings.engine_python,
                 uv=wishes.uv.name,
                 environment=dict(settings.engine_uv_env),
-                timeout_s=settings.engine_build_timeout_s - 60,
+                timeout_s=inner_s(settings.engine_build_timeout_s),
             )
         host.note("environment", venv=wishes.venv, vllm=record["vllm"], seconds=record["seconds"])
 

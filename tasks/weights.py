@@ -5,6 +5,7 @@ from pathlib import Path
 from rackhand.operations import Change
 from rackhand.render import ROOT
 from rackhand.run import HostRun
+from rackhand.session import inner_s
 
 
 def present(host: HostRun) -> Change | None:
@@ -50,6 +51,6 @@ def _download(host: HostRun) -> None:
             revision=settings.model_revision,
             venv=wishes.venv,
             environment=environment,
-            timeout_s=settings.model_transfer_timeout_s - 60,
+            timeout_s=inner_s(settings.model_transfer_timeout_s),
         )
     host.note("weights", model=wishes.weights.id, source=wishes.weights.source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from rackhand.remote import apt
+from rackhand.remote import apt, command
 
 DIRECTORIES = {
     "": 0o755,
@@ -19,6 +19,7 @@ DIRECTORIES = {
 }
 
 
+@command.alone("packages")
 def prepare(root: str, user: str, packages: list[str], timeout_s: int) -> None:
     """Create what is missing; packages are installed only when one is absent."""
     listing = subprocess.run(["getent", "passwd", user], capture_output=True, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 
@@ -14,78 +15,96 @@ ENVIRONMENT = {
     "APT_LISTCHANGES_FRONTEND": "none",
     "LC_ALL": "C",
 }
-LOCK_WAIT_S = 300
+OPTIONS = (
+    *("-o", "DPkg::Lock::Timeout=60"),
+    *("-o", "Dpkg::Options::=--force-confold"),
+    *("-o", "APT::Get::Assume-Yes=true"),
+)
 POLL_S = 2
+TELLING = ("E:", "W:", "Err:", "dpkg: error")
+# What apt and dpkg say, our code, what it means, what to do. The first that fits is told; `{}` is the pattern's group.
+CAUSES = (
+    (
+        r"dpkg was interrupted",
+        "dpkg-interrupted",
+        "an earlier dpkg run on the host was cut off in the middle",
+        "run 'dpkg --configure -a' on the host, then run again",
+    ),
+    (
+        r"Could not get lock \S+ It is held by process (\d+ \(\S+\))",
+        "apt-locked",
+        "process {} took apt's lock in between",
+        "wait for it to end, then run again",
+    ),
+    (
+        r"(?:(\S+) InRelease' is not signed|NO_PUBKEY|is not signed|not bound|EXPKEYSIG|BADSIG)",
+        "repository-signature",
+        "apt does not trust the signature of a repository: {}",
+        "nothing was installed; compare driver_key_fingerprint with the key that signs it now",
+    ),
+    (
+        r"(?:Failed to fetch (\S+)|Could not resolve|Unable to connect|Could not connect)",
+        "repository-unreachable",
+        "a package repository cannot be reached: {}",
+        "check the host's network and DNS ('apt-get update' on the host), then run again",
+    ),
+    (
+        r"(?:Unable to locate package (\S+)|Package '(\S+)' has no installation candidate)",
+        "package-missing",
+        "no repository of the host offers the package {}",
+        "look at 'apt-get update' and /etc/apt/sources.list* on the host, then run again",
+    ),
+    (
+        r"held broken packages|unmet dependencies",
+        "apt-conflict",
+        "the wanted packages do not fit together with what is installed, pinned or held",
+        "look at 'apt-cache policy' and 'apt-mark showhold' on the host; nothing was changed",
+    ),
+    (
+        r"No space left on device|enough free space",
+        "disk-full",
+        "the disk filled up while packages were installed",
+        "free space on the host, then run again",
+    ),
+)
 
 
 def get(arguments: Sequence[str], log: str, timeout_s: int) -> list[str]:
-    """Run `apt-get` and return its last lines; raise Problem with the decisive lines when it fails."""
-    wait_for_lock(min(LOCK_WAIT_S, timeout_s))
-    options = [
-        "-o",
-        "DPkg::Lock::Timeout=60",
-        "-o",
-        "Dpkg::Options::=--force-confold",
-        "-o",
-        "APT::Get::Assume-Yes=true",
-    ]
-    status, lines = command.run(["apt-get", *options, *arguments], log, timeout_s, ENVIRONMENT)
+    """Run `apt-get` once its locks are free and return its last lines; raise Problem with the decisive ones."""
+    left_s = wait_for_lock(log, timeout_s)
+    status, lines = command.run(["apt-get", *OPTIONS, *arguments], log, left_s, ENVIRONMENT)
     if status:
-        raise _explain(status, lines, arguments)
+        raise _explain(status, lines, arguments, log)
     return lines
 
 
-def wait_for_lock(timeout_s: int) -> None:
-    """Wait until no other process holds apt's locks; name the holder when the time is over."""
+def wait_for_lock(log: str, timeout_s: int) -> int:
+    """Wait until no process holds apt's locks and return the seconds left; name the holder when none are."""
     deadline = time.monotonic() + timeout_s
-    while True:
-        holder = host.apt_lock_holder()
-        if holder is None:
-            return
+    while (holder := host.apt_lock_holder()) is not None:
+        unit = f", {holder['unit']}" if holder["unit"] else ""
+        who = f"{holder['command'] or 'an unknown process'} (pid {holder['pid']}{unit})"
         if time.monotonic() > deadline:
-            who = f"{holder['command']} (pid {holder['pid']}{', ' + holder['unit'] if holder['unit'] else ''})"
             raise Problem(
                 "apt-locked",
-                f"{who} held {holder['path']} for more than {timeout_s} s",
-                f"wait for pid {holder['pid']} to end, then run again",
+                f"{who} held apt's lock {holder['path']} for more than {timeout_s} s",
+                f"see what it does (ps -fp {holder['pid']} on the host), let it end or stop it, then run again",
             )
+        command.say(log, f"waiting for {who}, which holds {holder['path']}")
         time.sleep(POLL_S)
+    return max(1, int(deadline - time.monotonic()))
 
 
-def _explain(status: int, lines: list[str], arguments: Sequence[str]) -> Problem:
-    evidence = [line for line in lines if line.startswith(("E:", "W:", "Err:", "dpkg: error"))][-6:] or lines[-6:]
+def _explain(status: int, lines: list[str], arguments: Sequence[str], log: str) -> Problem:
+    evidence = [line for line in lines if line.startswith(TELLING)][-6:] or lines[-6:]
     text = "\n".join(evidence)
+    where = f"see {command.LOGS}/{log}.log on the host, then run again"
+    verb = next((word for word in arguments if word in ("update", "install")), "")
     if status == 124:
-        return Problem(
-            "apt-timeout",
-            f"apt-get {arguments[0]} did not finish in time",
-            "see /var/log/rackhand on the host, then run again",
-            evidence,
-        )
-    if "NO_PUBKEY" in text or "is not signed" in text or "not bound" in text:
-        return Problem(
-            "repository-signature",
-            "apt does not trust a repository's signature",
-            "check the key fingerprint in the driver catalogue",
-            evidence,
-        )
-    if "Failed to fetch" in text or "Could not resolve" in text or "Unable to connect" in text:
-        return Problem(
-            "repository-unreachable",
-            "a package repository could not be reached",
-            "check the host's network and DNS, then run again",
-            evidence,
-        )
-    if "dpkg was interrupted" in text:
-        return Problem(
-            "dpkg-interrupted",
-            "an earlier dpkg run was interrupted",
-            "run 'dpkg --configure -a' on the host, then run again",
-            evidence,
-        )
-    return Problem(
-        "apt-failed",
-        f"apt-get {' '.join(arguments[:2])} failed with status {status}",
-        "see /var/log/rackhand on the host",
-        evidence,
-    )
+        return Problem("apt-timeout", f"apt-get {verb} did not finish in time and was stopped", where, evidence)
+    for pattern, code, what, next_step in CAUSES:
+        found = re.search(pattern, text)
+        if found:
+            detail = next((group for group in found.groups() if group), found.group())
+            return Problem(code, what.format(detail), next_step, evidence)
+    return Problem("apt-failed", f"apt-get {verb} failed with status {status}", where, evidence)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import re
 import subprocess
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rackhand.remote import apt, command, files, openpgp
@@ -17,10 +19,15 @@ KEYRING = Path("/usr/share/keyrings/rackhand-nvidia.asc")
 SOURCE = Path("/etc/apt/sources.list.d/rackhand-nvidia.sources")
 PIN = Path("/etc/apt/preferences.d/rackhand-nvidia")
 UNATTENDED = Path("/etc/apt/apt.conf.d/51rackhand-nvidia")
-BLACKLIST = ("^nvidia-", "^libnvidia-", "^libcuda1", "^libnvsdm", "^linux-modules-nvidia-", "^cuda-drivers")
+JOURNAL = Path("/var/lib/dpkg/updates")
+BLACKLIST = (
+    *("^nvidia-", "^libnvidia-", "^libcuda", "^libnvcuvid", "^libnvoptix", "^libnvsdm"),
+    *("^firmware-nvidia-", "^linux-modules-nvidia-", "^cuda-drivers"),
+)
 PRIORITY_ALLOWING_DOWNGRADE = 1001
 
 
+@command.alone("driver")
 def install(
     repository_url: str,
     key_url: str,
@@ -33,52 +40,105 @@ def install(
 ) -> list[str]:
     """Install `packages` at exactly driver `version`, then hold every member of the set; return what was installed.
 
-    Raises Problem; nothing is installed when the simulation would touch packages outside the set.
+    Raises Problem; no package and no pin has moved when the version is not on offer or other packages would go.
     """
+    deadline = time.monotonic() + timeout_s
     _trust(key_url, fingerprint)
     files.write(SOURCE, f"Types: deb\nURIs: {repository_url}/\nSuites: /\nSigned-By: {KEYRING}\n")
-    files.write(
-        PIN, f"Package: {' '.join(pinned)}\nPin: version {version}-*\nPin-Priority: {PRIORITY_ALLOWING_DOWNGRADE}\n"
-    )
-    files.write(UNATTENDED, _unattended())
-    apt.get(["update"], "driver-update", timeout_s)
-    wanted = [*(f"{name}={_candidate(name, version)}" for name in packages), *_headers()]
+    _update(repository_url, _left_s(deadline))
+    wanted = [*(f"{name}={_candidate(name, version, repository_url)}" for name in packages), *_headers()]
     changes = ["--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends", "install", *wanted]
-    apt.get(["--simulate", *changes], "driver-simulate", timeout_s)
-    _refuse_surprises(command.read("driver-simulate"), pinned)
-    apt.get(changes, "driver-install", timeout_s)
+    with _pinned(pinned, version):
+        apt.get(["--simulate", *changes], "driver-simulate", _left_s(deadline))
+        _refuse_surprises(command.read("driver-simulate"), pinned)
+    files.write(UNATTENDED, _unattended())
+    apt.get(changes, "driver-install", _left_s(deadline))
     members = _members(pinned)
-    subprocess.run(["apt-mark", "hold", *members], check=True, capture_output=True)
     subprocess.run(["systemctl", "enable", *services], check=True, capture_output=True)
+    subprocess.run(["apt-mark", "hold", *members], check=True, capture_output=True)
     return members
 
 
-def _trust(key_url: str, fingerprint: str) -> None:
-    try:
-        with urllib.request.urlopen(key_url, timeout=30) as answer:
-            key = answer.read(1 << 20)
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
+def settle(timeout_s: int) -> None:
+    """Return once no package manager works on this host and none was cut off: only then may it be rebooted."""
+    apt.wait_for_lock("reboot", timeout_s)
+    if any(path.name.isdigit() for path in JOURNAL.glob("*")):
         raise Problem(
-            "repository-unreachable",
-            f"cannot fetch the repository key {key_url}: {reason}",
-            "check the host's network and DNS, then run again",
-        ) from None
+            "dpkg-interrupted",
+            "an earlier dpkg run on the host was cut off in the middle; the host was not rebooted",
+            "run 'dpkg --configure -a' on the host, then run again",
+        )
+
+
+def _left_s(deadline: float) -> int:
+    return max(1, int(deadline - time.monotonic()))
+
+
+def _trust(key_url: str, fingerprint: str) -> None:
+    key = _fetch(key_url)
     found = openpgp.fingerprints(key)
     if found != [fingerprint]:
         shown = ", ".join(found) or "no key at all"
         raise Problem(
             "repository-key",
-            f"{key_url} holds {shown}, not {fingerprint}",
-            "do not install from it; compare with NVIDIA's published fingerprint",
+            f"{key_url} holds {shown}, not {fingerprint}; nothing was installed",
+            "compare with the fingerprint that the repository's owner publishes (driver_key_fingerprint)",
         )
     files.write(KEYRING, key)
 
 
+def _fetch(key_url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(key_url, timeout=30) as answer:
+            return bytes(answer.read(1 << 20))
+    except urllib.error.HTTPError as error:
+        raise Problem(
+            "repository-key",
+            f"the repository has no key {key_url} (HTTP {error.code})",
+            "check driver_repository_url and driver_key_fingerprint, whose last 8 digits name the key's file",
+        ) from None
+    except (urllib.error.URLError, OSError) as error:
+        raise Problem(
+            "repository-unreachable",
+            f"the driver repository cannot be reached: {key_url}: {getattr(error, 'reason', error)}",
+            "check the host's network and driver_repository_url, then run again",
+        ) from None
+
+
+def _update(repository_url: str, timeout_s: int) -> None:
+    """Read every package list; apt only warns of lists that it could not fetch, but ours must be new."""
+    apt.get(["update"], "driver-update", timeout_s)
+    stale = [line for line in command.read("driver-update") if "Failed to fetch" in line and repository_url in line]
+    if stale:
+        raise Problem(
+            "repository-unreachable",
+            f"the package list of {repository_url} cannot be fetched",
+            "check the host's network and driver_repository_url, then run again",
+            stale[-3:],
+        )
+
+
+@contextlib.contextmanager
+def _pinned(patterns: Sequence[str], version: str) -> Iterator[None]:
+    """Pin the set to `version`; the pin from before comes back when the body fails."""
+    before = PIN.read_text() if PIN.exists() else None
+    files.write(
+        PIN, f"Package: {' '.join(patterns)}\nPin: version {version}-*\nPin-Priority: {PRIORITY_ALLOWING_DOWNGRADE}\n"
+    )
+    try:
+        yield
+    except Problem:
+        if before is None:
+            PIN.unlink()
+        else:
+            files.write(PIN, before)
+        raise
+
+
 def _unattended() -> str:
     entries = "".join(f'  "{pattern}";\n' for pattern in BLACKLIST)
-    note = "// written by rackhand: the driver changes only with a deploy"
-    return f"{note}\nUnattended-Upgrade::Package-Blacklist {{\n{entries}}};\n"
+    why = "// written by rackhand: the driver changes only with a deploy"
+    return f"{why}\nUnattended-Upgrade::Package-Blacklist {{\n{entries}}};\n"
 
 
 def _headers() -> list[str]:
@@ -92,16 +152,16 @@ def _headers() -> list[str]:
     return [name for name in (running, following) if _offered(running) and _offered(name)]
 
 
-def _candidate(name: str, version: str) -> str:
+def _candidate(name: str, version: str, repository_url: str) -> str:
     """Find the full package version (with its Debian revision) that carries driver `version`."""
     offered = _offered(name)
-    match = next((entry for entry in offered if re.split(r"[-~+]", entry.split(":", 1)[-1])[0] == version), None)
+    match = next((entry for entry in offered if _upstream(entry) == version), None)
     if match is None:
-        known = ", ".join(sorted({re.split(r"[-~+]", entry.split(":", 1)[-1])[0] for entry in offered})) or "none"
+        known = sorted({_upstream(entry) for entry in offered}, key=lambda text: [*map(int, re.findall(r"\d+", text))])
         raise Problem(
             "driver-version",
-            f"{name} {version} is not in the repository (offered: {known})",
-            "set driver_version to an offered one",
+            f"{repository_url} has no {name} {version} (offered: {', '.join(known) or 'none'})",
+            "set driver_version to an offered one; nothing was installed",
         )
     return match
 
@@ -109,6 +169,11 @@ def _candidate(name: str, version: str) -> str:
 def _offered(name: str) -> list[str]:
     listing = subprocess.run(["apt-cache", "madison", name], capture_output=True, text=True, check=False).stdout
     return [line.split("|")[1].strip() for line in listing.splitlines() if line.count("|") >= 2]
+
+
+def _upstream(package_version: str) -> str:
+    """Strip epoch and revision: `1:580.95.05-1` is driver 580.95.05."""
+    return re.split(r"[-~+]", package_version.split(":", 1)[-1])[0]
 
 
 def _refuse_surprises(simulation: Sequence[str], pinned: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ RECORD = "rackhand.json"
 LOG = "venv"
 
 
+@command.alone(LOG)
 def build(
     root: str, digest: str, requirements: str, python: str, uv: str, environment: dict[str, str], timeout_s: int
 ) -> dict[str, object]:

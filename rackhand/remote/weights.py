@@ -57,6 +57,7 @@ def accept(root: str, model: str, wanted: list[dict[str, Any]], source: str) -> 
     _settle(incoming, Path(root, "models", model), wanted, source)
 
 
+@command.alone(LOG)
 def download(
     root: str, model: str, hub_id: str, revision: str, venv: str, environment: dict[str, str], timeout_s: int
 ) -> None:
