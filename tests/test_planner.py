@@ -1,0 +1,168 @@
+"""A host gets one plan that says everything, or a refusal that says every reason at once."""
+
+from typing import Any
+
+import pytest
+
+from rackhand import planner
+from rackhand.plan import Plan, Refusal
+from rackhand.survey import Survey
+from rackhand.wishes import Wishes
+from tests.surveys import DRIVER, VENV, address, bare, state, survey, uuid, wishes
+
+
+def planned(seen: Survey, wished: Wishes) -> Plan:
+    verdict = planner.plan("gpu-1", seen, wished)
+    assert isinstance(verdict, Plan), verdict
+    return verdict
+
+
+def refused(seen: Survey, wished: Wishes) -> Refusal:
+    verdict = planner.plan("gpu-1", seen, wished)
+    assert isinstance(verdict, Refusal), verdict
+    return verdict
+
+
+def codes(refusal: Refusal) -> list[str]:
+    return [reason.code for reason in refusal.reasons]
+
+
+def deployed() -> dict[str, Any]:
+    unit = {
+        "name": "llama-0",
+        "active": "active",
+        "sub": "running",
+        "enabled": True,
+        "restarts": 0,
+        "result": "success",
+        "pid": 7,
+        "running_config": "abc",
+    }
+    files = [{"path": "model.safetensors", "size": 1, "sha256": "0" * 64}]
+    return state(venv={"digest": VENV}, model={"files": files}, model_intact=True, instances=[unit])
+
+
+def test_a_bare_host_is_planned_from_its_pci_bus_alone() -> None:
+    plan = planned(bare("h100", "h100"), wishes(driver_version=DRIVER))
+    assert [gpu.address for gpu in plan.gpus] == [address(0), address(1)]
+    assert {gpu.uuid for gpu in plan.gpus} == {""}
+    assert {gpu.memory_mib for gpu in plan.gpus} == {81_920}
+    assert plan.driver.version == DRIVER
+    assert plan.driver.packages is not None
+    assert len(plan.instances) == 2
+
+
+def test_with_nvml_the_gpus_have_their_uuids_and_true_memory() -> None:
+    plan = planned(survey("h100", "h100"), wishes(driver_version=DRIVER))
+    assert [plan.uuids(instance) for instance in plan.instances] == [(uuid(0),), (uuid(1),)]
+    assert {gpu.memory_mib for gpu in plan.gpus} == {81_559}
+
+
+def test_the_words_of_a_first_plan_say_what_will_happen() -> None:
+    words = planned(bare("rtx4090"), wishes(driver_version=DRIVER)).words
+    expected = (
+        ("Debian GNU/Linux 12 (bookworm)", "1\N{MULTIPLICATION SIGN} RTX 4090"),
+        (DRIVER, "install", "pin", "hold", "reboot"),
+        ("vLLM 0.33.0", "build", VENV, "requirements/vllm-0.33.0.txt"),
+        ("llama", "weights", "15,360 MiB", "path:llama"),
+        ("RTX 4090", "fits 1 GPU", "15,360 MiB", "1,024 MiB", "8,192 tokens", "22,609 MiB"),
+        ("vllm@llama-0", "127.0.0.1:8000", address(0), "to be started"),
+    )
+    assert len(words) == len(expected)
+    for line, parts in zip(words, expected, strict=True):
+        assert [part for part in parts if part not in line] == []
+
+
+def test_the_words_of_a_host_that_is_done_promise_no_change() -> None:
+    words = " ".join(planned(survey("rtx4090", state=deployed()), wishes(driver_version=DRIVER)).words)
+    for said in ("installed and loaded", "environment is built", "weights are here", ": running"):
+        assert said in words
+    for unsaid in ("install,", "reboot", "build environment", "bring", "to be started"):
+        assert unsaid not in words
+
+
+def test_another_loaded_driver_is_named_with_the_one_that_comes() -> None:
+    words = planned(survey("h100"), wishes(driver_version="580.178.04")).words
+    assert f"driver 580.178.04: install, pin and hold (loaded now: {DRIVER}); reboot" in words
+
+
+def test_without_a_wish_the_newest_driver_of_the_branch_is_planned() -> None:
+    plan = planned(bare("h100"), wishes())
+    assert plan.driver.packages is not None
+    assert plan.driver.version == plan.driver.packages.latest
+
+
+def test_a_driver_that_is_not_managed_is_taken_as_it_is() -> None:
+    plan = planned(survey("h100"), wishes(driver_manage=False))
+    assert plan.driver.packages is None
+    assert plan.driver.version == DRIVER
+    assert f"driver {DRIVER}: verified, not managed" in plan.words
+
+
+def test_a_missing_driver_that_is_not_managed_is_a_reason() -> None:
+    refusal = refused(bare("h100"), wishes(driver_manage=False))
+    assert "driver-not-ready" in codes(refusal)
+    assert any("no-library" in reason.what for reason in refusal.reasons)
+
+
+def test_a_refusal_lists_every_reason_with_the_host_and_a_next_step() -> None:
+    broken = survey(
+        "p100",
+        host__systemd=False,
+        host__secure_boot=True,
+        host__glibc="2.17",
+        host__distribution="arch",
+        driver__nouveau=True,
+        driver__runfile=True,
+        resources__disk_free_mib=100,
+    )
+    refusal = refused(broken, wishes(gpu_count=2, gpu_model="H100"))
+    expected = {
+        "no-systemd", "secure-boot", "glibc-too-old", "nouveau", "runfile-driver", "disk-too-small",
+        "gpu-count", "gpu-model", "gpu-too-old", "unsupported-distribution",
+    }  # fmt: skip
+    assert expected <= set(codes(refusal))
+    assert all(reason.where == "gpu-1" and reason.next_step for reason in refusal.reasons)
+    assert refusal.cards.endswith("P100 PCIe 16GB")
+
+
+def test_a_model_that_does_not_fit_is_a_reason_and_not_a_crash() -> None:
+    assert codes(refused(survey("l4"), wishes(60))) == ["does-not-fit"]
+
+
+def test_a_host_without_a_gpu_is_refused_for_that_alone() -> None:
+    refusal = refused(bare(), wishes())
+    assert codes(refusal) == ["no-gpu"]
+    assert refusal.cards == "no GPU"
+
+
+def test_a_foreign_listener_on_a_planned_port_is_a_reason() -> None:
+    nginx = {"port": 8001, "pid": 812, "command": "nginx", "unit": "nginx.service"}
+    refusal = refused(survey("h100", "h100", listeners=[nginx]), wishes())
+    assert codes(refusal) == ["port-taken"]
+    assert "nginx (pid 812, nginx.service)" in refusal.reasons[0].what
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [
+        {"port": 8000, "pid": 9, "command": "vllm", "unit": "vllm@llama-0.service"},
+        {"port": 8001, "pid": 812, "command": "nginx", "unit": "nginx.service"},
+    ],
+    ids=["our own", "beside the plan"],
+)
+def test_our_own_listener_and_one_on_another_port_are_none(listener: dict[str, Any]) -> None:
+    planned(survey("h100", listeners=[listener]), wishes())
+
+
+def test_the_same_facts_and_wishes_give_the_same_plan() -> None:
+    assert planned(survey("h100", "l4"), wishes()) == planned(survey("h100", "l4"), wishes())
+
+
+@pytest.mark.parametrize(("weight_bytes", "expected_s"), [(0, 600), (15 << 30, 702), (1500 << 30, 10_840)])
+def test_the_time_to_start_grows_with_the_weights(weight_bytes: int, expected_s: int) -> None:
+    assert planner.start_timeout_s(weight_bytes) == expected_s
+
+
+def test_a_wished_time_to_start_wins() -> None:
+    assert planned(survey("h100"), wishes(gate_start_timeout_s=33)).start_timeout_s == 33
