@@ -88,7 +88,7 @@ def _words(
         if state.venv.digest == wishes.venv
         else f"build environment {wishes.venv} ({settings.engine_requirements})"
     )
-    size = f"{wishes.weights.total_bytes >> 20} MiB, " if wishes.weights.files else ""
+    size = f"{-(-wishes.weights.total_bytes >> 20)} MiB, " if wishes.weights.files else ""
     yield f"{settings.model_name}: " + (
         "weights are here"
         if state.model.files and state.model_intact
@@ -110,4 +110,5 @@ def _driver_words(survey: Survey, driver: DriverPlan) -> str:
     if loaded == driver.version and survey.driver.ready:
         return f"driver {driver.version}: installed and loaded"
     before = f" (loaded now: {loaded})" if loaded else ""
-    return f"driver {driver.version}: install, pin and hold{before}; reboot"
+    fabric = " with the fabric manager for its NVSwitches" if has_fabric(survey) else ""
+    return f"driver {driver.version}{fabric}: install, pin and hold{before}; reboot"
