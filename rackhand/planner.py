@@ -88,7 +88,7 @@ def _words(
         if state.venv.digest == wishes.venv
         else f"build environment {wishes.venv} ({settings.engine_requirements})"
     )
-    size = f"{-(-wishes.weights.total_bytes >> 20)} MiB, " if wishes.weights.files else ""
+    size = f"{max(1, wishes.weights.total_bytes >> 20)} MiB, " if wishes.weights.files else ""
     yield f"{settings.model_name}: " + (
         "weights are here"
         if state.model.files and state.model_intact

@@ -43,9 +43,10 @@ def local(directory: Path, name: str, revision: str | None) -> Weights:
     """
     where = str(directory)
     if not (directory / "config.json").is_file():
+        what = "config.json is missing" if directory.is_dir() else "this machine has no such directory"
         raise RackhandError(
             "model-missing",
-            "no model here: config.json is missing",
+            f"no model here: {what}",
             where,
             "set model_path to a directory with a downloaded model",
         )
