@@ -55,7 +55,9 @@ def imported(name: str) -> set[str]:
     tree = ast.parse((REMOTE / f"{name}.py").read_text())
     froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     siblings = {alias.name for node in froms if node.module == "rackhand.remote" for alias in node.names}
-    members = {node.module.rpartition(".")[2] for node in froms if (node.module or "").startswith("rackhand.remote.")}
+    members = {
+        (node.module or "").rpartition(".")[2] for node in froms if (node.module or "").startswith("rackhand.remote.")
+    }
     return siblings | members
 
 
