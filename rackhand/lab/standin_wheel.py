@@ -10,11 +10,13 @@ SUMMARY = "Stand-in for vLLM on practice hosts"
 
 def standin_wheel(engine_version: str) -> Wheel:
     """Describe the stand-in for one vLLM version, such as "0.33.0"; its own version is "0.33.0+standin"."""
-    sources = sorted([*SOURCE.glob("*.py"), *SOURCE.glob("*.txt")])
+    sources = sorted([*SOURCE.rglob("*.py"), *SOURCE.rglob("*.txt")])
     return Wheel(
         name="vllm",
         version=f"{engine_version}+standin",
         summary=SUMMARY,
-        files={f"vllm/{source.name}": source.read_text(encoding="utf-8") for source in sources},
+        files={
+            f"vllm/{source.relative_to(SOURCE).as_posix()}": source.read_text(encoding="utf-8") for source in sources
+        },
         console_scripts={"vllm": "vllm.cli:main"},
     )

@@ -75,7 +75,23 @@ def _config(head_dim: int) -> dict[str, object]:
 
 def _tokenizer() -> dict[str, object]:
     vocabulary = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *_byte_symbols()))}
-    added = [
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    model = {"type": "BPE", "unk_token": "<unk>", "fuse_unk": False, "vocab": vocabulary, "merges": []}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added_tokens(),
+        "normalizer": None,
+        "pre_tokenizer": byte_level,
+        "post_processor": None,
+        "decoder": {**byte_level, "add_prefix_space": True},
+        "model": model,
+    }
+
+
+def _added_tokens() -> list[dict[str, object]]:
+    return [
         {
             "id": index,
             "content": token,
@@ -87,19 +103,6 @@ def _tokenizer() -> dict[str, object]:
         }
         for index, token in enumerate(SPECIAL_TOKENS)
     ]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    model = {"type": "BPE", "unk_token": "<unk>", "fuse_unk": False, "vocab": vocabulary, "merges": []}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": None,
-        "pre_tokenizer": byte_level,
-        "post_processor": None,
-        "decoder": {**byte_level, "add_prefix_space": True},
-        "model": model,
-    }
 
 
 def _tokenizer_config() -> dict[str, object]:

@@ -18,6 +18,16 @@ from rackhand.lab.standin_wheel import standin_wheel
 
 VERSION = "0.32.0"
 READY_S = 10.0
+PARSER = """
+import sys
+from vllm.entrypoints.cli.serve import cmd_init
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+parser = FlexibleArgumentParser(prog="vllm")
+commands = parser.add_subparsers(required=True, dest="subparser")
+for command in cmd_init():
+    command.subparser_init(commands)
+parser.parse_args(["serve", "--config", sys.argv[1]])
+"""
 
 
 class Host:
@@ -41,9 +51,18 @@ class Host:
     def breaks(self, *faults: str) -> None:
         (self.place / "faults").write_text("".join(f"fault {fault}\n" for fault in faults))
 
-    def starts(self, *words: str, key: str = "") -> subprocess.Popen[str]:
+    def parses(self) -> int:
+        """Run vLLM's own parser over the config, as a check before a switch would; return the exit status."""
+        command = [sys.executable, "-c", PARSER, str(self.config())]
+        return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(self.installed)}, check=False).returncode
+
+    def config(self) -> Path:
         config = self.place / "tiny.yaml"
         config.write_text("".join(f"{name}: {value}\n" for name, value in self.options.items()))
+        return config
+
+    def starts(self, *words: str, key: str = "") -> subprocess.Popen[str]:
+        config = self.config()
         environment = {
             **os.environ,
             "PYTHONPATH": str(self.installed),
@@ -102,22 +121,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("standin")
     wheels.build(place / "wheels")
     wheel = place / "wheels" / standin_wheel(VERSION).filename
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "uv",
-            "pip",
-            "install",
-            "-q",
-            "--no-deps",
-            "--offline",
-            "--target",
-            place / "site",
-            wheel,
-        ],
-        check=True,
-    )
+    install = [sys.executable, "-m", "uv", "pip", "install", "-q", "--no-deps", "--offline"]
+    subprocess.run([*install, "--target", str(place / "site"), str(wheel)], check=True)
     return place / "site"
 
 

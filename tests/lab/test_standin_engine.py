@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from rackhand.lab import tiny_model, wheels
 from tests.lab.standin_host import READY_S, VERSION, Host, host, installed
@@ -13,10 +14,10 @@ from tests.lab.standin_host import READY_S, VERSION, Host, host, installed
 __all__ = ["host", "installed"]
 
 
-def test_it_is_ready_in_less_than_a_second(host: Host) -> None:
-    before = time.monotonic()
-    host.serves()
-    assert time.monotonic() - before < 1.0
+@pytest.mark.parametrize(("extra", "status"), [({}, 0), ({"swap-space": "4"}, 2)])
+def test_its_parser_is_found_where_vllm_keeps_it(host: Host, extra: dict[str, str], status: int) -> None:
+    host.options.update(extra)
+    assert host.parses() == status
 
 
 def test_it_answers_the_questions_of_the_gate(host: Host) -> None:

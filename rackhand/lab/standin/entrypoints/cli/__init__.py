@@ -1,0 +1,1 @@
+"""Where vLLM keeps the commands of its command line."""
