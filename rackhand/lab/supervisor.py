@@ -66,7 +66,7 @@ def start(machine: Machine) -> None:
 def find(machine: Machine) -> list[int]:
     """Return the supervisor and its nspawn, the supervisor first."""
     pids = [pid for pid in processes.with_argument(machine.mark) if machine.mark in processes.arguments(pid)]
-    return sorted(pids, key=lambda pid: processes.arguments(pid)[0] != "/bin/sh")
+    return sorted(pids, key=lambda pid: not _is_loop(pid))
 
 
 def end(machine: Machine) -> None:
@@ -81,9 +81,13 @@ def end(machine: Machine) -> None:
 
 def init(machine: Machine) -> int | None:
     """Return the outer process id of the host's own process 1."""
-    spawners = [pid for pid in find(machine) if processes.arguments(pid)[0] != "/bin/sh"]
+    spawners = [pid for pid in find(machine) if not _is_loop(pid)]
     inner = [child for pid in spawners for child in processes.children(pid) if child not in spawners]
     return inner[0] if inner else None
+
+
+def _is_loop(pid: int) -> bool:
+    return processes.arguments(pid)[:1] == ["/bin/sh"]
 
 
 def _options(machine: Machine) -> list[str]:
