@@ -34,12 +34,16 @@ class RenderedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """A release to be placed; `configs` maps an instance to the digest of all that its process depends on."""
+    """A release to be placed; `configs` maps an instance to the digest of all that its process depends on.
+
+    `fingerprint` is the digest of the release's directory when nobody has touched it (rackhand.remote.state).
+    """
 
     id: str
     files: Mapping[str, RenderedFile]
     configs: Mapping[str, str]
     unit_sha256: str
+    fingerprint: str
 
 
 def render(plan: Plan, settings: Settings, api_key: SecretStr | None, fabric: bool) -> Release:
@@ -60,7 +64,19 @@ def render(plan: Plan, settings: Settings, api_key: SecretStr | None, fabric: bo
     identity = _digest(json.dumps(manifest, sort_keys=True))
     text = json.dumps({"id": identity, **manifest}, indent=1, sort_keys=True) + "\n"
     files["manifest.json"] = RenderedFile(text=text, mode=PUBLIC)
-    return Release(id=identity, files=files, configs=configs, unit_sha256=manifest["unit_sha256"])
+    return Release(
+        id=identity,
+        files=files,
+        configs=configs,
+        unit_sha256=manifest["unit_sha256"],
+        fingerprint=_fingerprint(files, plan),
+    )
+
+
+def _fingerprint(files: Mapping[str, RenderedFile], plan: Plan) -> str:
+    lines = [f"venv -> ../../venvs/{plan.venv}", f"model -> ../../models/{plan.model}"]
+    lines += [f"{name} {file.mode:o} {hashlib.sha256(file.text.encode()).hexdigest()}" for name, file in files.items()]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:12]
 
 
 def engine_options(plan: Plan, settings: Settings, instance: Instance) -> dict[str, Any]:

@@ -125,7 +125,10 @@ class LockHolder(Frozen):
 
 
 class UnitFacts(Frozen):
-    """One vllm@ unit; `running_config` is the configuration digest that its process was started with."""
+    """One vllm@ unit; `running_config` is the configuration digest that its process was started with.
+
+    `owed` says that its files had been changed by hand, so that nobody knows what its process was started with.
+    """
 
     name: str
     active: str
@@ -135,6 +138,7 @@ class UnitFacts(Frozen):
     result: str
     pid: int
     running_config: str
+    owed: bool = False
 
 
 class ModelFile(Frozen):
@@ -161,11 +165,11 @@ class VenvRecord(Frozen):
 
 
 class StateFacts(Frozen):
-    """What rackhand left on the host."""
+    """What rackhand left on the host; `releases` maps each id to the digest of what now lies in it."""
 
     current: str
     previous: str
-    releases: tuple[str, ...]
+    releases: dict[str, str]
     venv: VenvRecord
     model: ModelRecord
     model_intact: bool

@@ -1,93 +1,131 @@
 """The gate: an instance is believed only after five tokens came out of it."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from rackhand import rejection
 from rackhand.errors import RackhandError
-from rackhand.journal import decisive_line, startup_phase
+from rackhand.journal import startup_phase
 from rackhand.operations import Change
-from rackhand.outcome import InstanceOutcome
+from rackhand.outcome import InstanceOutcome, Problem
+from rackhand.plan import Instance
 from rackhand.run import HostRun
 
 POLL_S = 5
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+Errors = dict[str, RackhandError]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What is known of a start: the host's clock before it (0: not by us), invocations that must be gone by instance.
+
+    `restarts` holds how often systemd had restarted an instance already; None forgives any number.
+    """
+
+    since: float = 0.0
+    before: Mapping[str, str] = field(default_factory=dict)
+    restarts: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def passed(host: HostRun) -> Change | None:
-    """Check every instance that was not checked in this run; wait for those that are still starting."""
+    """Check every instance that was not checked in this run, and wait for those that are still starting."""
     if not host.live:
         return None
     pending = [instance.name for instance in host.planned.instances if instance.name not in host.gated]
-    if not pending:
-        return None
-    starting = [item["name"] for item in _look(host, pending, 0, 0) if not item["ready"]]
-    if starting:
-        return Change(summary=f"wait for {', '.join(starting)}", apply=lambda: _wait(host, pending))
-    pass_all(host, pending)
+    if pending:
+        seen = _look(host, pending, Start(restarts=dict.fromkeys(pending)), 0)
+        start = Start(restarts={item["name"]: item["unit"]["restarts"] for item in seen})
+        blame(host, prove(host, pending, start))
     return None
 
 
-def _wait(host: HostRun, names: list[str]) -> None:
-    await_ready(host, names, 0)
-    pass_all(host, names)
+def blame(host: HostRun, errors: Errors) -> None:
+    """Raise the last error after putting the others into the report; there may be none."""
+    for count, error in enumerate(errors.values(), start=1):
+        if count == len(errors):
+            raise error
+        host.problems.append(Problem.of(error))
 
 
-def await_ready(host: HostRun, names: list[str], since: float) -> None:
-    """Wait until all instances answer /health; a failed unit or a fatal journal line ends the wait at once."""
+def prove(host: HostRun, names: list[str], start: Start) -> Errors:
+    """Wait for instances and put those that answer through the gate; return what is wrong, by instance."""
+    begun = time.monotonic()
+    errors = _await(host, names, start)
+    ready_s = round(time.monotonic() - begun, 1) if start.since else None
+    answering = [name for name in names if name not in errors]
+    errors |= _check(host, answering, ready_s) if answering else {}
+    for name in errors.keys() - host.gated.keys():
+        host.gated[name] = _outcome(host, {"name": name, "failure": "not ready", "version": "", "text": ""}, None)
+    return errors
+
+
+def _await(host: HostRun, names: list[str], start: Start) -> Errors:
+    """Wait until all answer /health; a dead engine or a fatal journal line ends the wait for that instance at once."""
     limit = host.planned.start_timeout_s
+    errors: Errors = {}
+    waiting, phases = list(names), {"": ""}
     deadline = time.monotonic() + limit
-    phase = {"text": ""}
-    with host.waiting(f"vLLM to answer ({', '.join(names)})", limit, detail=lambda: phase["text"] or None):
-        while True:
-            seen = _look(host, names, since, POLL_S)
-            waiting = [item for item in seen if not item["ready"]]
-            if not waiting:
-                return
-            phase["text"] = "; ".join(
-                f"{item['name']}: {startup_phase(item['journal']) or 'starting'}" for item in waiting
-            )
-            for item in waiting:
-                _end_if_hopeless(host, item)
-            if time.monotonic() > deadline:
-                raise _failure(host, waiting[0], "gate-start-timeout", f"no answer on /health after {limit} s")
+    with host.waiting(f"vLLM to answer ({', '.join(names)})", limit, detail=lambda: "; ".join(phases.values())):
+        while waiting:
+            seen = [item for item in _look(host, waiting, start, POLL_S) if not item["ready"]]
+            phases = {item["name"]: f"{item['name']} {_phase(item)}" for item in seen}
+            if any(item["unit"]["active"] == "deactivating" for item in seen):
+                deadline = time.monotonic() + limit  # the old process drains; systemd bounds that
+            over = time.monotonic() > deadline
+            errors |= {item["name"]: error for item in seen if (error := _error(host, item, limit, over))}
+            waiting = [item["name"] for item in seen if item["name"] not in errors]
+    return errors
 
 
-def _look(host: HostRun, names: list[str], since: float, wait_s: float) -> list[dict[str, Any]]:
-    answer: list[dict[str, Any]] = host.call(
-        "gate.wait", 120, instances=[_instance(host, name) for name in names], since=since, wait_s=wait_s
-    )
+def _phase(item: Mapping[str, Any]) -> str:
+    stopping = item["unit"]["active"] == "deactivating"
+    return "stopping its old process" if stopping else startup_phase(item["journal"]) or "starting"
+
+
+def _error(host: HostRun, item: Mapping[str, Any], limit_s: int, over: bool) -> RackhandError | None:
+    if item["failed"]:
+        return rejection.died(host.name, item)
+    return rejection.hopeless(host.name, item) or (rejection.late(host.name, item, limit_s) if over else None)
+
+
+def _look(host: HostRun, names: list[str], start: Start, wait_s: float) -> list[dict[str, Any]]:
+    """Ask for the state of instances; the answer comes when all are ready, one has failed, or `wait_s` is over."""
+    instances = [
+        {
+            **_instance(host, name),
+            "since": start.since,
+            "before": start.before.get(name, ""),
+            "restarts": start.restarts.get(name, 0),
+        }
+        for name in names
+    ]
+    answer: list[dict[str, Any]] = host.call("gate.wait", 120, instances=instances, wait_s=wait_s)
     return answer
 
 
-def _end_if_hopeless(host: HostRun, item: dict[str, Any]) -> None:
-    found = decisive_line(item["journal"])
-    if item["failed"]:
-        raise _failure(
-            host, item, "engine-died", f"the engine ended at start ({item['unit']['result'] or item['unit']['active']})"
-        )
-    if found is not None and found.fatal:
-        raise _failure(host, item, found.code, found.cause)
-
-
-def pass_all(host: HostRun, names: list[str], ready_s: float | None = None) -> None:
-    """Put instances through the gate and remember what they answered; raises RackhandError for the first that fails."""
+def _check(host: HostRun, names: list[str], ready_s: float | None) -> Errors:
+    """Put instances through the gate and remember what they answered."""
     timeout_s = host.intent.settings.gate_request_timeout_s
-    with host.waiting(f"five tokens from {', '.join(names)}", timeout_s * len(names)):
-        results = host.call(
-            "gate.check",
-            (timeout_s + 60) * len(names),
-            instances=[_instance(host, name) for name in names],
-            timeout_s=timeout_s,
-        )
+    instances = [_instance(host, name) for name in names]
+    with host.waiting(f"five tokens from {', '.join(names)}", timeout_s):
+        results = host.call("gate.check", timeout_s + 120, instances=instances, timeout_s=timeout_s)
+    errors = {}
     for result in results:
         host.gated[result["name"]] = _outcome(host, result, ready_s)
-    for result in results:
         if result["failure"]:
-            raise _failure(host, result, result["failure"], result["what"])
+            errors[result["name"]] = rejection.rejected(host.name, result, _planned(host, result["name"]).port)
+    return errors
+
+
+def _planned(host: HostRun, name: str) -> Instance:
+    return next(item for item in host.planned.instances if item.name == name)
 
 
 def _instance(host: HostRun, name: str) -> dict[str, Any]:
-    instance = next(item for item in host.planned.instances if item.name == name)
+    instance = _planned(host, name)
     settings, key = host.intent.settings, host.intent.api_key
     return {
         "name": name,
@@ -100,8 +138,8 @@ def _instance(host: HostRun, name: str) -> dict[str, Any]:
     }
 
 
-def _outcome(host: HostRun, result: dict[str, Any], ready_s: float | None) -> InstanceOutcome:
-    instance = next(item for item in host.planned.instances if item.name == result["name"])
+def _outcome(host: HostRun, result: Mapping[str, Any], ready_s: float | None) -> InstanceOutcome:
+    instance = _planned(host, result["name"])
     return InstanceOutcome(
         name=instance.name,
         port=instance.port,
@@ -110,21 +148,4 @@ def _outcome(host: HostRun, result: dict[str, Any], ready_s: float | None) -> In
         version=result["version"],
         text=result["text"],
         ready_s=ready_s,
-    )
-
-
-def _failure(host: HostRun, item: dict[str, Any], code: str, what: str) -> RackhandError:
-    """Say what failed on which instance, with the journal's decisive line and its remedy where one is known."""
-    where = f"{host.name} vllm@{item['name']}"
-    found = decisive_line(item.get("journal", []))
-    if found is None:
-        return RackhandError(
-            code,
-            what,
-            where,
-            f"read the journal on the host: journalctl -u vllm@{item['name']}",
-            tuple(item.get("journal", [])[-5:]),
-        )
-    return RackhandError(
-        code, f"{what}: {found.cause}" if found.cause not in what else what, where, found.remedy, (found.line,)
     )

@@ -12,7 +12,8 @@ def stage(host: HostRun) -> Change | None:
     if not host.live and not _complete(host.planned):
         return None
     host.release = release = render(host.planned, host.intent.settings, host.intent.api_key, has_fabric(host.survey()))
-    if release.id in host.survey().state.releases:
+    there = host.survey().state.releases.get(release.id)
+    if there == release.fingerprint:
         return None
 
     def apply() -> None:
@@ -27,7 +28,8 @@ def stage(host: HostRun) -> Change | None:
         )
         host.note("release", release=release.id)
 
-    return Change(summary=f"render release {release.id} ({_names(host)})", apply=apply)
+    verb = "restore" if there else "render"
+    return Change(summary=f"{verb} release {release.id} ({_names(host)})", apply=apply)
 
 
 def switch(host: HostRun) -> Change | None:
@@ -41,7 +43,9 @@ def switch(host: HostRun) -> Change | None:
         host.call("release.switch", root=ROOT, release=release.id)
         host.note("switch", release=release.id, before=before)
 
-    return Change(summary=f"switch from release {before} to {release.id}", apply=apply)
+    again = f"restore the unit file of release {release.id}"
+    summary = again if before == release.id else f"switch from release {before} to {release.id}"
+    return Change(summary=summary, apply=apply)
 
 
 def _differs(host: HostRun, release: Release) -> bool:

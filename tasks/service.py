@@ -1,11 +1,15 @@
 """The services: every instance runs with the configuration that is wanted, and nothing else of ours runs."""
 
-import time
+from dataclasses import replace
 
+from rackhand.errors import RackhandError
 from rackhand.operations import Change
 from rackhand.render import ROOT, USER
 from rackhand.run import HostRun
+from rackhand.survey import UnitFacts
 from tasks import gate
+
+STOP_TIMEOUT_S = 900
 
 
 def retire(host: HostRun) -> Change | None:
@@ -20,7 +24,7 @@ def retire(host: HostRun) -> Change | None:
         return None
 
     def apply() -> None:
-        host.call("units.stop", 900, names=extra)
+        host.call("units.stop", STOP_TIMEOUT_S, names=extra)
         host.note("retired", instances=extra)
 
     return Change(summary=f"stop {', '.join(extra)}", apply=apply)
@@ -35,27 +39,47 @@ def running(host: HostRun) -> Change | None:
     if release is None:
         return None
     units = {unit.name: unit for unit in host.survey().state.instances}
-    stale = [
-        name
-        for name, config in release.configs.items()
-        if name not in units
-        or units[name].running_config != config
-        or units[name].active != "active"
-        or not units[name].enabled
-    ]
-    if not stale:
+    reasons = {name: _reason(units.get(name), config) for name, config in release.configs.items()}
+    stale = {name: reason for name, reason in reasons.items() if reason}
+    sleepy = [name for name in reasons if name not in stale and not units[name].enabled]
+    if not stale and not sleepy:
         return None
-    return Change(summary=f"start {', '.join(stale)}", apply=lambda: _start(host, stale))
+    words = [f"start {name} ({reason})" for name, reason in stale.items()]
+    words += [f"enable {name} (it would not start at boot)" for name in sleepy]
+    return Change(summary=", ".join(words), apply=lambda: _apply(host, list(stale), sleepy))
+
+
+def _reason(unit: UnitFacts | None, config: str) -> str:
+    """Say why an instance has to be started; empty when it runs as it should."""
+    if unit is None:
+        return "it does not run"
+    if unit.active != "active":
+        return f"it is {unit.active}"
+    if unit.running_config != config:
+        return "its configuration changed"
+    return "its files had been changed by hand" if unit.owed else ""
+
+
+def _apply(host: HostRun, stale: list[str], sleepy: list[str]) -> None:
+    if sleepy:
+        host.call("units.enable", names=sleepy)
+    if stale:
+        _start(host, stale)
 
 
 def _start(host: HostRun, names: list[str]) -> None:
-    begun = time.monotonic()
-    since = host.call("units.start", 900, root=ROOT, names=names, venv=host.planned.venv, user=USER)
-    try:
-        gate.await_ready(host, names, since)
-        gate.pass_all(host, names, ready_s=round(time.monotonic() - begun, 1))
-    except Exception:
-        host.call("units.stop", 900, names=names)
-        host.note("gate", verdict="failed", instances=names)
-        raise
-    host.note("gate", verdict="passed", instances=names, release=host.release.id if host.release else "")
+    """Start instances and let only those stay that pass the gate."""
+    start = host.call("units.start", root=ROOT, names=names, venv=host.planned.venv, user=USER)
+    errors = gate.prove(host, names, gate.Start(since=start["since"], before=start["before"]))
+    release = host.release.id if host.release else ""
+    passed = [name for name in names if name not in errors]
+    if passed:
+        host.note("gate", verdict="passed", instances=passed, release=release)
+    if errors:
+        host.call("units.stop", STOP_TIMEOUT_S, names=list(errors))
+        host.note("gate", verdict="failed", instances=list(errors), release=release)
+    gate.blame(host, {name: _stopped(error) for name, error in errors.items()})
+
+
+def _stopped(error: RackhandError) -> RackhandError:
+    return replace(error, next_step=f"{error.next_step}; until then the unit is stopped and disabled")

@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rackhand.remote import units
 
 POLL_S = 0.5
+# systemd takes this long at most to act on a start that it was asked for.
+QUEUE_S = 15.0
 TOKENS = 5
 PROMPT = "The rack is ready and the fans are"
 SETTLE_S = 1.0
+ENDED = ("failed", "inactive")
 
 
-def wait(instances: list[dict[str, Any]], since: float, wait_s: float) -> list[dict[str, Any]]:
-    """Wait at most `wait_s` until every instance answers /health or one of them fails; return what was seen."""
+def wait(instances: list[dict[str, Any]], wait_s: float) -> list[dict[str, Any]]:
+    """Wait at most `wait_s` until every instance answers /health or one of them failed; return what was seen."""
     deadline = time.monotonic() + wait_s
     while True:
-        seen = [_look(instance, since) for instance in instances]
+        seen = [_look(instance) for instance in instances]
         if all(item["ready"] for item in seen) or any(item["failed"] for item in seen) or time.monotonic() >= deadline:
-            return [{**item, "journal": [] if item["ready"] else units.journal(item["name"], since)} for item in seen]
+            pairs = zip(instances, seen)
+            return [{**item, "journal": [] if item["ready"] else _journal(instance, item)} for instance, item in pairs]
         time.sleep(POLL_S)
 
 
-def _look(instance: dict[str, Any], since: float) -> dict[str, Any]:
+def _look(instance: dict[str, Any]) -> dict[str, Any]:
+    """Look at one instance: `before` is the invocation that must be gone, `restarts` how many are no failure."""
     unit = units.describe(instance["name"])
-    failed = unit["active"] in ("failed", "inactive") or bool(unit["restarts"])
-    ready = unit["active"] == "active" and _get(instance, "/health", 2)[0] == 200
-    return {"name": instance["name"], "unit": unit, "failed": failed and not ready, "ready": ready}
+    begun = unit["invocation"] != instance["before"] or not instance["since"]
+    ready = begun and unit["active"] == "active" and _get(instance, "/health", 2)[0] == 200
+    overdue = bool(instance["since"]) and time.time() > instance["since"] + QUEUE_S
+    ended = (begun or overdue) and (unit["active"] in ENDED or unit["sub"] == "auto-restart")
+    allowed = instance["restarts"]
+    again = begun and allowed is not None and unit["restarts"] > allowed
+    return {"name": instance["name"], "unit": unit, "failed": not ready and (ended or again), "ready": ready}
+
+
+def _journal(instance: dict[str, Any], item: dict[str, Any]) -> list[str]:
+    if instance["since"]:
+        return units.journal(instance["name"], since=instance["since"], without=instance["before"])
+    return units.journal(instance["name"], only=item["unit"]["invocation"])
 
 
 def check(instances: list[dict[str, Any]], timeout_s: int) -> list[dict[str, Any]]:
-    """Put every instance through the gate; `failure` is empty for those that passed."""
-    return [_check(instance, timeout_s) for instance in instances]
+    """Put every instance through the gate, all at once; `failure` is empty for those that passed."""
+    with ThreadPoolExecutor(max_workers=len(instances)) as pool:
+        return list(pool.map(lambda instance: _check(instance, timeout_s), instances))
 
 
 def _check(instance: dict[str, Any], timeout_s: int) -> dict[str, Any]:
@@ -47,20 +65,26 @@ def _check(instance: dict[str, Any], timeout_s: int) -> dict[str, Any]:
         "what": "",
         "text": "",
         "version": "",
-        "unit": before,
+        "journal": [],
     }
-    if before["active"] != "active":
-        return {**result, "failure": "gate-unit", "what": f"the unit is {before['active']} ({before['sub']})"}
     try:
         result.update(_questions(instance, timeout_s))
     except Rejected as rejected:
         result.update(failure=rejected.code, what=str(rejected))
+        time.sleep(SETTLE_S)
+    return _settled(instance, before, result)
+
+
+def _settled(instance: dict[str, Any], before: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """Tell a wrong answer from an engine that is dead: then no answer of it says anything."""
     after = units.describe(instance["name"])
-    if not result["failure"] and (after["pid"], after["restarts"]) != (before["pid"], before["restarts"]):
-        result.update(failure="gate-restarted", what="the engine restarted while it was being checked")
+    gone = (after["active"], after["pid"], after["restarts"]) != ("active", before["pid"], before["restarts"])
+    if gone or _get(instance, "/health", 10)[0] in (0, 503):
+        what = result["what"] or "it had just answered"
+        result.update(failure="engine-died", what=what)
     if result["failure"]:
-        result["journal"] = units.journal(instance["name"], 0)
-    return result
+        result["journal"] = units.journal(instance["name"], only=before["invocation"])
+    return {**result, "unit": after}
 
 
 class Rejected(Exception):
@@ -72,7 +96,8 @@ class Rejected(Exception):
 
 
 def _questions(instance: dict[str, Any], timeout_s: int) -> dict[str, Any]:
-    _require(_get(instance, "/health", 10)[0] == 200, "gate-health", "/health does not answer 200")
+    health = _get(instance, "/health", 10)[0]
+    _require(health == 200, "gate-health", f"/health answered {health or 'nothing'} instead of 200")
     version = str(_json(instance, "/version", 10).get("version", ""))
     _require(
         version.split("+")[0] == instance["version"],
@@ -82,27 +107,29 @@ def _questions(instance: dict[str, Any], timeout_s: int) -> dict[str, Any]:
     _models(instance)
     counted = _tokens(instance)
     text = _completion(instance, timeout_s)
-    moved = _tokens(instance) - counted
-    _require(moved >= TOKENS, "gate-counter", f"the engine's token counter moved by {moved:g} instead of {TOKENS}")
+    # A dead engine answers for a moment longer, and its counters follow the answer.
     time.sleep(SETTLE_S)
-    _require(_get(instance, "/health", 10)[0] == 200, "gate-died", "/health failed right after the first completion")
+    moved = _tokens(instance) - counted
+    what = f"the engine's counter of generated tokens (/metrics) moved by {moved:g} for {TOKENS} tokens"
+    _require(moved >= TOKENS, "gate-counter", what)
     return {"version": version, "text": text}
 
 
 def _models(instance: dict[str, Any]) -> None:
-    served = _json(instance, "/v1/models", 10).get("data", [])
+    listed = _json(instance, "/v1/models", 10).get("data")
+    served = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     names = [item.get("id") for item in served]
     _require(
         instance["model"] in names,
         "gate-model",
-        f"/v1/models serves {', '.join(map(str, names)) or 'nothing'}, not {instance['model']}",
+        f"/v1/models serves {', '.join(map(str, names)) or 'nothing'}, the plan says {instance['model']}",
     )
     context = next(item.get("max_model_len") for item in served if item.get("id") == instance["model"])
     planned = instance["max_model_len"]
     _require(
         planned is None or context == planned,
         "gate-context",
-        f"the context is {context} tokens, the plan says {planned}",
+        f"/v1/models says a context of {context} tokens, the plan says {planned}",
     )
 
 
@@ -134,16 +161,26 @@ def _tokens(instance: dict[str, Any]) -> float:
 def _json(instance: dict[str, Any], path: str, timeout_s: float, body: dict[str, Any] | None = None) -> dict[str, Any]:
     status, text = _get(instance, path, timeout_s, body)
     if status == 0:
+        slow = "timed out" in text
         raise Rejected(
-            "gate-timeout" if "timed out" in text else "gate-unreachable",
-            f"{path} did not answer within {timeout_s} s ({text})",
+            "gate-timeout" if slow else "gate-unreachable",
+            f"{path} did not answer within {timeout_s} s" if slow else f"{path}: {text}",
         )
     try:
         value = json.loads(text)
     except ValueError:
         value = None
-    _require(status == 200 and isinstance(value, dict), "gate-answer", f"{path} answered {status}: {text[:120]!r}")
-    return dict(value or {})
+    if status == 200:
+        _require(isinstance(value, dict), "gate-completion", f"{path} answered no JSON object: {text[:120]!r}")
+        return dict(value or {})
+    raise Rejected("gate-answer", f"{path} answered {status}: {_reason(value, text)}")
+
+
+def _reason(value: Any, text: str) -> str:
+    """Return the message of an OpenAI error, or the beginning of what came instead."""
+    error = value.get("error", value) if isinstance(value, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    return str(message or text)[:160]
 
 
 def _get(instance: dict[str, Any], path: str, timeout_s: float, body: dict[str, Any] | None = None) -> tuple[int, str]:
@@ -159,7 +196,7 @@ def _get(instance: dict[str, Any], path: str, timeout_s: float, body: dict[str, 
             return answer.status, answer.read(1 << 22).decode(errors="replace")
     except urllib.error.HTTPError as error:
         return error.code, error.read(1 << 16).decode(errors="replace")
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         return 0, str(getattr(error, "reason", error))
 
 

@@ -6,24 +6,47 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import files
+from rackhand.remote import files, state
 from rackhand.remote.problem import Problem
 
 UNIT = Path("/etc/systemd/system/vllm@.service")
 
 
 def place(root: str, release: str, content: dict[str, dict[str, Any]], venv: str, model: str) -> None:
-    """Write releases/<release> from {path: {text, mode}}; manifest.json last, then one rename makes it visible."""
+    """Write releases/<release> from {path: {text, mode}}; one rename makes it visible.
+
+    Where it was there and a hand had changed it, the instances concerned are owed a restart.
+    """
     final = Path(root, "releases", release)
-    staging = final.with_name(f".{release}.rackhand-new")
+    staging, spoilt = final.with_name(f".{release}.rackhand-new"), final.with_name(f".{release}.rackhand-old")
     files.remove_tree(staging)
+    files.remove_tree(spoilt)
     for path, item in sorted(content.items(), key=lambda pair: pair[0] == "manifest.json"):
         files.write(staging / path, item["text"], item["mode"])
     (staging / "venv").symlink_to(f"../../venvs/{venv}")
     (staging / "model").symlink_to(f"../../models/{model}")
     _verify(staging / "vllm@.service")
-    files.remove_tree(final)
+    if final.exists():
+        owe(root, _differing(final, content))
+        final.rename(spoilt)
     staging.rename(final)
+    files.remove_tree(spoilt)
+
+
+def owe(root: str, names: list[str]) -> None:
+    """Remember on disk that instances need a restart, so that an interrupted run cannot forget it."""
+    for name in names:
+        files.write(Path(root) / state.OWED / name, "")
+
+
+def _differing(release: Path, content: dict[str, dict[str, Any]]) -> list[str]:
+    """Name the instances whose files are not what they should be."""
+    wrong = set()
+    for path, item in content.items():
+        place = release / path
+        if path.startswith("instances/") and not (place.is_file() and place.read_text() == item["text"]):
+            wrong.add(place.stem)
+    return sorted(wrong)
 
 
 def _verify(unit: Path) -> None:
@@ -52,4 +75,6 @@ def switch(root: str, release: str) -> None:
         files.link(base / "previous", before)
     files.link(base / "current", target)
     if files.write(UNIT, (base / target / "vllm@.service").read_text()):
+        if before == target:
+            owe(root, [path.stem for path in (base / target / "instances").glob("*.env")])
         subprocess.run(["systemctl", "daemon-reload"], check=True)

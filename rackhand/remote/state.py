@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -20,9 +21,14 @@ UNIT_FIELDS = (
     "InvocationID",
     "Result",
     "NeedDaemonReload",
+    "ExecMainCode",
+    "ExecMainStatus",
 )
 UNIT = Path("/etc/systemd/system/vllm@.service")
 CONFIG_VARIABLE = "RACKHAND_CONFIG"
+# One empty file per instance whose process may have been started from files that were changed by hand.
+OWED = "owed"
+EXITED = "1"
 
 
 def state(root: str, venv: str, model: str, uv: str, user: str) -> dict[str, Any]:
@@ -31,15 +37,27 @@ def state(root: str, venv: str, model: str, uv: str, user: str) -> dict[str, Any
     return {
         "current": _target(base / "current"),
         "previous": _target(base / "previous"),
-        "releases": sorted(path.name for path in base.glob("releases/*") if (path / "manifest.json").exists()),
+        "releases": {path.name: fingerprint(path) for path in sorted(base.glob("releases/[!.]*"))},
         "venv": _json(base / "venvs" / venv / "rackhand.json"),
         "model": _json(base / "models" / model / "rackhand.json"),
         "model_intact": _intact(base / "models" / model),
         "uv": (base / "bin" / uv).exists(),
         "user": _user_exists(user),
         "unit_sha256": files.sha256(UNIT) if UNIT.is_file() else "",
-        "instances": instances(),
+        "instances": [{**item, "owed": (base / OWED / item["name"]).exists()} for item in instances()],
     }
+
+
+def fingerprint(release: Path) -> str:
+    """Digest everything in a release that a hand could change: links, modes and contents (rackhand.render, Release)."""
+    lines = []
+    for path in release.rglob("*"):
+        name = path.relative_to(release)
+        if path.is_symlink():
+            lines.append(f"{name} -> {path.readlink()}")
+        elif path.is_file():
+            lines.append(f"{name} {path.stat().st_mode & 0o777:o} {files.sha256(path)}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:12]
 
 
 def instances() -> list[dict[str, Any]]:
@@ -64,9 +82,17 @@ def unit(name: str) -> dict[str, Any]:
         "restarts": int(values.get("NRestarts") or 0),
         "invocation": values.get("InvocationID", ""),
         "result": values.get("Result", ""),
+        "ended": _ended(values.get("ExecMainCode", ""), values.get("ExecMainStatus", "")),
         "pid": pid,
         "running_config": _running_config(pid),
     }
+
+
+def _ended(code: str, status: str) -> str:
+    """Say how the last process ended; empty while it runs."""
+    if code in ("", "0"):
+        return ""
+    return f"exit status {status}" if code == EXITED else f"signal {status}"
 
 
 def _running_config(pid: int) -> str:

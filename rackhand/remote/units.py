@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from rackhand.remote import state
 from rackhand.remote.problem import Problem
 
+LINES = 600
 
-def start(root: str, names: list[str], venv: str, user: str) -> float:
-    """Enable and (re)start the instances; return the host's clock before, the time to read the journal from."""
+
+def start(root: str, names: list[str], venv: str, user: str) -> dict[str, Any]:
+    """Enable and (re)start the instances; return the host's clock before, and the invocations that must be gone."""
     _cache(root, venv, user)
-    before = time.time()
+    since = time.time()
+    before = {name: describe(name)["invocation"] for name in names}
     for name in names:
         unit = f"vllm@{name}.service"
         subprocess.run(["systemctl", "reset-failed", unit], capture_output=True, check=False)
         _systemctl("enable", unit)
         _systemctl("restart", "--no-block", unit)
-    return before
+        (Path(root) / state.OWED / name).unlink(missing_ok=True)
+    return {"since": since, "before": before}
+
+
+def enable(names: list[str]) -> None:
+    """Let the instances start at boot; what runs goes on."""
+    for name in names:
+        _systemctl("enable", f"vllm@{name}.service")
 
 
 def stop(names: list[str]) -> None:
@@ -29,12 +41,36 @@ def stop(names: list[str]) -> None:
         subprocess.run(["systemctl", "reset-failed", f"vllm@{name}.service"], capture_output=True, check=False)
 
 
-def journal(name: str, since: float, lines: int = 300) -> list[str]:
-    """Return the newest journal lines of an instance, from `since` (seconds since the epoch) on."""
-    command = ["journalctl", "--unit", f"vllm@{name}.service", "--output", "cat", "--no-pager", "--lines", str(lines)]
+def describe(name: str) -> dict[str, Any]:
+    """Describe one instance's unit."""
+    return state.unit(f"vllm@{name}.service")
+
+
+def journal(name: str, since: float = 0.0, without: str = "", only: str = "") -> list[str]:
+    """Return the newest journal lines of an instance.
+
+    `since` is in seconds since the epoch; `without` leaves out one invocation, whose last words are no news, and
+    `only` keeps one.
+    """
+    subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)
+    command = ["journalctl", "--unit", f"vllm@{name}.service", "--output", "json", "--no-pager", "--lines", str(LINES)]
+    command += ["--output-fields", "MESSAGE,_SYSTEMD_INVOCATION_ID,INVOCATION_ID"]
     if since:
-        command += ["--since", f"@{int(since)}"]
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout.splitlines()
+        command += ["--since", f"@{since:.6f}"]
+    shown = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
+    entries = [json.loads(line) for line in shown.splitlines()]
+    return [_message(entry) for entry in entries if _invocation(entry) != without and only in ("", _invocation(entry))]
+
+
+def _invocation(entry: dict[str, Any]) -> str:
+    """Return which start a line belongs to: the process's own, or the one that systemd speaks about."""
+    return str(entry.get("INVOCATION_ID") or entry.get("_SYSTEMD_INVOCATION_ID") or "-")
+
+
+def _message(entry: dict[str, Any]) -> str:
+    """Return a line's text; journald gives it as numbers where it holds control characters."""
+    message = entry.get("MESSAGE") or ""
+    return bytes(message).decode(errors="replace") if isinstance(message, list) else str(message)
 
 
 def _cache(root: str, venv: str, user: str) -> None:
@@ -54,8 +90,3 @@ def _systemctl(*arguments: str) -> None:
             f"run 'systemctl status {unit}' on the host",
             done.stderr.splitlines()[-3:],
         )
-
-
-def describe(name: str) -> dict[str, object]:
-    """Describe one instance's unit."""
-    return dict(state.unit(f"vllm@{name}.service"))
