@@ -33,9 +33,9 @@ gpu_model = None
 # --- engine: vLLM and the environment it runs in ------------------------------------------------------------------
 
 # vLLM version to serve with.
-engine_version = "0.33.0"
+engine_version = "0.32.0"
 # Locked, hashed requirements of that version, a file relative to this checkout.
-engine_requirements = "requirements/vllm-0.33.0.txt"
+engine_requirements = "requirements/vllm-0.32.0.txt"
 # Python of the environment; uv brings it when the host has none.
 engine_python = "3.12"
 # Environment variables for uv on the host, such as a mirror's address.

@@ -41,8 +41,8 @@ class Settings(BaseModel):
     gpu_count: Annotated[int, Field(ge=0, le=64)] | None = None
     gpu_model: str | None = None
 
-    engine_version: types.EngineVersion = "0.33.0"
-    engine_requirements: str = "requirements/vllm-0.33.0.txt"
+    engine_version: types.EngineVersion = "0.32.0"
+    engine_requirements: str = "requirements/vllm-0.32.0.txt"
     engine_python: types.PythonVersion = "3.12"
     engine_uv_env: dict[EnvironmentName, str] = {}
     engine_uv_path: str | None = None
