@@ -135,11 +135,14 @@ class Run:
         """Remember who takes part, and make sure that the report is written even after a crash or Ctrl-C."""
         self.expected, self.unreachable = expected, unreachable
         atexit.register(self.finish)
-        signal.signal(signal.SIGTERM, self._terminate)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._terminate)
 
     def _terminate(self, number: int, _frame: object) -> None:
+        """End at once: an exception would come up in whatever greenlet runs now, and might leave the others waiting."""
         self.terminated = number
-        sys.exit(128 + number)
+        self.write("Interrupted: steps that hosts have begun go on there; run again to continue from where they are.")
+        self.finish()
 
     @property
     def complete(self) -> bool:
@@ -158,7 +161,7 @@ class Run:
         if not outcome.dry:
             path = report.write(outcome, Path(settings.report_dir if settings else "reports"))
             self.write(f"Report: {path}")
-        if not outcome.good:
+        if self.terminated or not outcome.good:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(128 + self.terminated if self.terminated else 1)

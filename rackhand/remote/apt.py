@@ -37,7 +37,13 @@ CAUSES = (
         "wait for it to end, then run again",
     ),
     (
-        r"(?:(\S+) InRelease' is not signed|NO_PUBKEY|is not signed|not bound|EXPKEYSIG|BADSIG)",
+        r"repository '(\S+)[^']*' is not signed",
+        "repository-signature",
+        "apt does not trust the signature of {}",
+        "nothing was installed; compare driver_key_fingerprint with the key that signs it now",
+    ),
+    (
+        r"NO_PUBKEY|is not signed|not bound|EXPKEYSIG|BADSIG",
         "repository-signature",
         "apt does not trust the signature of a repository: {}",
         "nothing was installed; compare driver_key_fingerprint with the key that signs it now",

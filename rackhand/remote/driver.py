@@ -46,7 +46,7 @@ def install(
     _trust(key_url, fingerprint)
     files.write(SOURCE, f"Types: deb\nURIs: {repository_url}/\nSuites: /\nSigned-By: {KEYRING}\n")
     _update(repository_url, _left_s(deadline))
-    wanted = [*(f"{name}={_candidate(name, version, repository_url)}" for name in packages), *_headers()]
+    wanted = [*_wanted(packages, _members(pinned), version, repository_url), *_headers()]
     changes = ["--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends", "install", *wanted]
     with _pinned(pinned, version):
         apt.get(["--simulate", *changes], "driver-simulate", _left_s(deadline))
@@ -147,28 +147,39 @@ def _headers() -> list[str]:
     A kernel that the distribution does not offer brings its own headers, or none that we could install.
     """
     kernel = platform.release()
-    flavour = kernel.rpartition("-")[2]
-    running, following = f"linux-headers-{kernel}", f"linux-headers-{flavour}"
-    return [name for name in (running, following) if _offered(running) and _offered(name)]
+    running, following = f"linux-headers-{kernel}", f"linux-headers-{kernel.rpartition('-')[2]}"
+    offers = _offers([running, following])
+    return [name for name in (running, following) if running in offers and name in offers]
 
 
-def _candidate(name: str, version: str, repository_url: str) -> str:
-    """Find the full package version (with its Debian revision) that carries driver `version`."""
-    offered = _offered(name)
-    match = next((entry for entry in offered if _upstream(entry) == version), None)
-    if match is None:
-        known = sorted({_upstream(entry) for entry in offered}, key=lambda text: [*map(int, re.findall(r"\d+", text))])
-        raise Problem(
-            "driver-version",
-            f"{repository_url} has no {name} {version} (offered: {', '.join(known) or 'none'})",
-            "set driver_version to an offered one; nothing was installed",
-        )
-    return match
+def _wanted(packages: Sequence[str], members: Sequence[str], version: str, repository_url: str) -> list[str]:
+    """Name every package as apt wants it: `name=version`, with the Debian revision that carries driver `version`.
+
+    Members that are here already are named too: apt leaves packages on hold where they are unless they are named.
+    """
+    offers = _offers([*packages, *members])
+    for name in packages:
+        if not any(_upstream(entry) == version for entry in offers.get(name, [])):
+            known = {_upstream(entry) for entry in offers.get(name, [])}
+            shown = ", ".join(sorted(known, key=lambda text: [*map(int, re.findall(r"\d+", text))])) or "none"
+            raise Problem(
+                "driver-version",
+                f"{repository_url} has no {name} {version} (offered: {shown})",
+                "set driver_version to an offered one; nothing was installed",
+            )
+    first = {name: entry for name, found in offers.items() for entry in found[::-1] if _upstream(entry) == version}
+    return [f"{name}={entry}" for name, entry in first.items()]
 
 
-def _offered(name: str) -> list[str]:
-    listing = subprocess.run(["apt-cache", "madison", name], capture_output=True, text=True, check=False).stdout
-    return [line.split("|")[1].strip() for line in listing.splitlines() if line.count("|") >= 2]
+def _offers(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the package versions on offer by name, the newest first; names that nobody offers are absent."""
+    listing = subprocess.run(["apt-cache", "madison", *names], capture_output=True, text=True, check=False).stdout
+    found: dict[str, list[str]] = {}
+    for line in listing.splitlines():
+        if line.count("|") >= 2:
+            name, entry = (part.strip() for part in line.split("|")[:2])
+            found.setdefault(name, []).append(entry)
+    return found
 
 
 def _upstream(package_version: str) -> str:

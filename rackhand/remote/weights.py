@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,18 @@ from rackhand.remote.problem import Problem
 
 RECORD = "rackhand.json"
 LOG = "weights"
+LISTING = "weights-listing"
+# Formats that vLLM does not read where safetensors are there; they double the download.
+IGNORED = ("original/*", "*.pth", "*.bin", "*.gguf", "*.msgpack", "*.h5")
+# Asking for the list first makes the hub's refusals plain; snapshot_download passes over some in silence.
 DOWNLOAD = (
-    "import os,sys\n"
-    "from huggingface_hub import snapshot_download\n"
-    "snapshot_download(sys.argv[1],revision=sys.argv[2],local_dir=sys.argv[3],"
-    "ignore_patterns=['original/*','*.pth','*.bin','*.gguf','*.msgpack','*.h5'])\n"
+    "import json,sys\n"
+    "from huggingface_hub import HfApi,snapshot_download\n"
+    "hub,revision,place,listing,*ignored=sys.argv[1:]\n"
+    "tree=[f for f in HfApi().list_repo_tree(hub,revision=revision,recursive=True) if hasattr(f,'blob_id')]\n"
+    "files=[{'path':f.path,'size':f.size,'sha256':f.lfs.sha256 if f.lfs else ''} for f in tree]\n"
+    "open(listing,'w').write(json.dumps(files))\n"
+    "snapshot_download(hub,revision=revision,local_dir=place,ignore_patterns=ignored)\n"
 )
 
 
@@ -51,8 +60,8 @@ def accept(root: str, model: str, wanted: list[dict[str, Any]], source: str) -> 
     if wrong:
         raise Problem(
             "model-checksum",
-            f"{', '.join(wrong)} arrived damaged",
-            "run again; a second damage points to the disk or the network",
+            f"{', '.join(wrong)} arrived damaged in {incoming}; nothing was put in place",
+            "run again: only damaged files are sent again; a second damage points to the host's disk or memory",
         )
     _settle(incoming, Path(root, "models", model), wanted, source)
 
@@ -64,24 +73,42 @@ def download(
     """Download a pinned revision with the environment's own huggingface_hub; tokens come in `environment` only."""
     incoming = Path(root, "incoming", model)
     incoming.mkdir(parents=True, exist_ok=True)
+    listing = command.LOGS / f"{LISTING}.json"
     surroundings = {"HF_HOME": f"{root}/cache/hub", "HF_HUB_DISABLE_TELEMETRY": "1", **environment}
-    arguments = [f"{root}/venvs/{venv}/bin/python", "-c", DOWNLOAD, hub_id, revision, str(incoming)]
+    python = f"{root}/venvs/{venv}/bin/python"
+    arguments = [python, "-c", DOWNLOAD, hub_id, revision, str(incoming), str(listing), *IGNORED]
     status, lines = command.run(arguments, LOG, timeout_s, surroundings)
     if status:
         raise _explain(status, lines, hub_id, revision)
+    found = _verified(incoming, json.loads(listing.read_text()), hub_id)
     files.remove_tree(incoming / ".cache")
-    found = sorted(path for path in incoming.rglob("*") if path.is_file())
-    listing: list[dict[str, Any]] = [
-        {"path": str(path.relative_to(incoming)), "size": path.stat().st_size, "sha256": files.sha256(path)}
-        for path in found
-    ]
-    if not any(item["path"].endswith(".safetensors") for item in listing):
+    if not any(item["path"].endswith(".safetensors") for item in found):
         raise Problem(
             "model-incomplete",
             f"{hub_id}@{revision[:12]} holds no safetensors files",
             "choose a repository with safetensors weights",
         )
-    _settle(incoming, Path(root, "models", model), listing, f"{hub_id}@{revision}")
+    _settle(incoming, Path(root, "models", model), found, f"{hub_id}@{revision}")
+
+
+def _verified(incoming: Path, listing: list[dict[str, Any]], hub_id: str) -> list[dict[str, Any]]:
+    """Hold what arrived against the hub's list: every size, and every checksum where the hub has one (large files)."""
+    wanted = [item for item in listing if not any(fnmatch(item["path"], pattern) for pattern in IGNORED)]
+    found, wrong = [], []
+    for item in wanted:
+        path = incoming / item["path"]
+        size, digest = (path.stat().st_size, files.sha256(path)) if path.is_file() else (-1, "")
+        found.append({"path": item["path"], "size": size, "sha256": digest})
+        if size != item["size"] or digest != (item["sha256"] or digest):
+            wrong.append(item["path"])
+            path.unlink(missing_ok=True)
+    if wrong:
+        raise Problem(
+            "model-checksum",
+            f"{', '.join(wrong)} of {hub_id} is not what the hub lists; the damaged files were removed",
+            "run again: only these are fetched again; a second damage points to the hub, a proxy or the disk",
+        )
+    return found
 
 
 def _settle(incoming: Path, place: Path, listing: list[dict[str, Any]], source: str) -> None:
@@ -104,18 +131,18 @@ def _explain(status: int, lines: list[str], hub_id: str, revision: str) -> Probl
             "raise model_transfer_timeout_s, then run again: it resumes",
             evidence,
         )
-    if "401" in text or "403" in text or "GatedRepo" in text:
+    if re.search(r"\b40[13] Client Error|GatedRepo|Invalid (user|credentials)", text):
         return Problem(
             "model-access",
-            f"the hub refused access to {hub_id}",
-            "accept the model's licence and set model_hub_token_from",
+            f"the hub refuses {hub_id}: the token lacks access, is wrong or is missing (or the name is wrong)",
+            "accept the model's licence on the hub and check model_hub_token_from and model_hub_id, then run again",
             evidence,
         )
-    if "RepositoryNotFound" in text or "RevisionNotFound" in text or "404" in text:
+    if re.search(r"\b404 Client Error|(Repository|Revision)NotFound", text):
         return Problem(
             "model-missing",
-            f"the hub has no {hub_id} at {revision[:12]}",
-            "check model_hub_id and model_revision",
+            f"the hub has no {hub_id} at revision {revision[:12]}",
+            "check model_hub_id and model_revision, then run again",
             evidence,
         )
     if "No space left" in text:
@@ -127,7 +154,7 @@ def _explain(status: int, lines: list[str], hub_id: str, revision: str) -> Probl
         )
     return Problem(
         "model-download",
-        f"the download of {hub_id} failed",
-        "check the host's network, then run again: it resumes",
+        f"the download of {hub_id} failed: {lines[-1][:160] if lines else f'status {status}'}",
+        "check that the host reaches the hub (model_hub_endpoint), then run again: it resumes",
         evidence,
     )
