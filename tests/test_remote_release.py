@@ -1,0 +1,155 @@
+"""A release is on the host whole or not at all, and what lies there can be told from what should."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackhand import planner
+from rackhand.plan import Plan
+from rackhand.remote import release as remote
+from rackhand.remote import state
+from rackhand.remote.problem import Problem
+from rackhand.render import Release, render
+from tests.surveys import DRIVER, VENV, survey, wishes
+
+MODEL = "llama@abcdefabcdef"
+Content = dict[str, dict[str, Any]]
+
+
+def rendered(**wished: Any) -> Release:
+    wish = wishes(driver_version=DRIVER, key="canary", **wished)
+    plan = planner.plan("gpu-1", survey("h100", "h100"), wish)
+    assert isinstance(plan, Plan)
+    return render(plan, wish.settings, wish.api_key, False)
+
+
+def content(release: Release) -> Content:
+    return {path: {"text": file.text, "mode": file.mode} for path, file in release.files.items()}
+
+
+def place(root: Path, release: Release) -> None:
+    remote.place(str(root), release.id, content(release), VENV, MODEL)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host of files: the unit directory is beside the root, systemd is asked nothing."""
+    monkeypatch.setattr(remote, "UNIT", tmp_path / "systemd" / "vllm@.service")
+    monkeypatch.setattr(remote, "_verify", lambda unit: None)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    return tmp_path / "rackhand"
+
+
+def test_every_file_arrives_with_its_mode_and_the_links_lead_out(root: Path) -> None:
+    release = rendered()
+    place(root, release)
+    there = root / "releases" / release.id
+    for path, file in release.files.items():
+        assert (there / path).read_text() == file.text
+        assert (there / path).stat().st_mode & 0o777 == file.mode
+    assert str((there / "venv").readlink()) == f"../../venvs/{VENV}"
+    assert str((there / "model").readlink()) == f"../../models/{MODEL}"
+    assert [path.name for path in (root / "releases").iterdir()] == [release.id]
+
+
+def test_the_fingerprint_of_the_directory_is_the_one_that_was_computed_before(root: Path) -> None:
+    release = rendered()
+    place(root, release)
+    assert state.fingerprint(root / "releases" / release.id) == release.fingerprint
+
+
+@pytest.mark.parametrize("damage", ["edited", "mode", "removed", "added", "relinked"])
+def test_whatever_a_hand_changes_changes_the_fingerprint(root: Path, damage: str) -> None:
+    release = rendered()
+    place(root, release)
+    there = root / "releases" / release.id
+    config = there / "instances" / "llama-0.yaml"
+    match damage:
+        case "edited":
+            config.write_text(config.read_text() + "\n")
+        case "mode":
+            (there / "instances" / "llama-0.env").chmod(0o644)
+        case "removed":
+            config.unlink()
+        case "added":
+            (there / "instances" / "extra.yaml").touch()
+        case "relinked":
+            (there / "venv").unlink()
+            (there / "venv").symlink_to("/elsewhere")
+    assert state.fingerprint(there) != release.fingerprint
+
+
+def test_placing_repairs_what_a_hand_changed_and_remembers_who_is_owed_a_restart(root: Path) -> None:
+    release = rendered()
+    place(root, release)
+    there = root / "releases" / release.id
+    (there / "instances" / "llama-1.yaml").write_text("model: another\n")
+    place(root, release)
+    assert state.fingerprint(there) == release.fingerprint
+    assert [path.name for path in (root / state.OWED).iterdir()] == ["llama-1"]
+
+
+def test_a_refused_unit_leaves_nothing_that_could_be_switched_to(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> None:
+        raise Problem("unit-invalid", "no", "nothing was switched")
+
+    monkeypatch.setattr(remote, "_verify", refuse)
+    with pytest.raises(Problem):
+        place(root, rendered())
+    assert not [path for path in (root / "releases").iterdir() if not path.name.startswith(".")]
+
+
+def test_the_leftovers_of_an_interrupted_run_do_not_matter(root: Path) -> None:
+    release = rendered()
+    half = root / "releases" / f".{release.id}.rackhand-new" / "instances"
+    half.mkdir(parents=True)
+    (half / "wrong.yaml").touch()
+    place(root, release)
+    assert state.fingerprint(root / "releases" / release.id) == release.fingerprint
+
+
+def test_a_switch_moves_current_and_remembers_what_was_before(root: Path) -> None:
+    old, new = rendered(), rendered(serve_max_model_len=512)
+    for release in (old, new):
+        place(root, release)
+        remote.switch(str(root), release.id)
+    assert str((root / "current").readlink()) == f"releases/{new.id}"
+    assert str((root / "previous").readlink()) == f"releases/{old.id}"
+    assert remote.UNIT.read_text() == new.files["vllm@.service"].text
+
+
+def test_switching_to_the_current_one_does_not_forget_the_previous(root: Path) -> None:
+    old, new = rendered(), rendered(serve_max_model_len=512)
+    for release in (old, new, new):
+        place(root, release)
+        remote.switch(str(root), release.id)
+    assert str((root / "previous").readlink()) == f"releases/{old.id}"
+
+
+def test_systemd_reloads_exactly_when_the_unit_file_changed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    release = rendered()
+    place(root, release)
+    for _ in range(2):
+        remote.switch(str(root), release.id)
+    assert asked == [["systemctl", "daemon-reload"]]
+
+
+def test_the_real_systemd_accepts_the_rendered_unit_and_refuses_a_broken_one(tmp_path: Path) -> None:
+    release = rendered()
+    place(tmp_path, release)
+    broken = content(release)
+    broken["vllm@.service"]["text"] = "[Service]\nExecStart=relative/path\n"
+    with pytest.raises(Problem) as caught:
+        remote.place(str(tmp_path), "broken", broken, VENV, MODEL)
+    assert caught.value.code == "unit-invalid"
+    assert caught.value.evidence
+    assert not (tmp_path / "releases" / "broken").exists()
