@@ -1,0 +1,250 @@
+"""Hosts on paper: they answer calls as real ones do and change as real ones would, in no time."""
+
+import copy
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from pyinfra.api import Config, Host, Inventory, State
+from pyinfra.api.connect import connect_all
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.operations import run_ops
+from pyinfra.api.state import StateStage
+from pyinfra.context import ctx_host, ctx_state
+
+from rackhand import operations, run
+from rackhand.errors import RackhandError
+from rackhand.outcome import HostOutcome, RunOutcome
+from rackhand.wishes import Wishes
+from tests.surveys import DRIVER, VENV, answer, wishes
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("nvidia-driver-cuda", "nvidia-kernel-open-dkms", "nvidia-modprobe", "nvidia-persistenced")
+
+
+@dataclass
+class PaperHost:
+    """One host; `fails` maps a function of rackhand.remote to the error that calling it gives."""
+
+    cards: tuple[str, ...] = ("h100",)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    fails: dict[str, RackhandError] = field(default_factory=dict)
+    name: str = ""
+    commands: int = 0
+    calls: list[str] = field(default_factory=list)
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.facts = answer(self.cards, self.changes)
+        self.nvml = copy.deepcopy(self.facts["nvml"])
+
+    @classmethod
+    def bare(cls, *cards: str) -> "PaperHost":
+        """Return a host without a driver."""
+        driver = {"loaded": None, "flavour": "", "library": None, "nouveau": False, "runfile": False}
+        host = cls(cards=cards or ("h100",), changes={"driver": driver})
+        host.facts["nvml"] = {"state": "no-library", "gpus": []}
+        return host
+
+    def call(self, function: str, within_s: int = 120, **args: Any) -> Any:
+        self.commands += 1
+        self.calls.append(function)
+        if function in self.fails:
+            raise self.fails[function]
+        does: Callable[..., Any] | None = getattr(self, function.replace(".", "_"), None)
+        return does(**args) if does else None
+
+    def put(self, source: Path, destination: str) -> None:
+        self.commands += 1
+        self.files.append(destination)
+
+    def reboot(self, timeout_s: int) -> None:
+        self.calls.append("reboot")
+        self.facts["driver"]["loaded"] = self.facts["driver"]["library"]
+        self.facts["nvml"] = self.nvml
+
+    @property
+    def changing(self) -> list[str]:
+        """The calls that change a host, in order."""
+        asking = ("survey.survey", "gate.wait", "gate.check", "command.progress", "files.record")
+        return [call for call in self.calls if call not in asking]
+
+    def survey_survey(self, **_: Any) -> dict[str, Any]:
+        return copy.deepcopy(self.facts)
+
+    def account_prepare(self, packages: list[str], **_: Any) -> None:
+        self.facts["state"]["user"] = True
+        self.facts["packages"]["installed"].update(dict.fromkeys(packages, "1"))
+
+    def driver_install(self, packages: list[str], version: str, **_: Any) -> list[str]:
+        self.facts["packages"]["installed"].update(dict.fromkeys(packages, f"{version}-1"))
+        self.facts["packages"]["held"] = list(packages)
+        self.facts["driver"]["library"] = version
+        return list(packages)
+
+    def weights_open_incoming(self, model: str, wanted: list[dict[str, Any]], **_: Any) -> dict[str, Any]:
+        return {"place": f"/incoming/{model}", "missing": [item["path"] for item in wanted]}
+
+    def venv_accept_uv(self, **_: Any) -> None:
+        self.facts["state"]["uv"] = True
+
+    def venv_build(self, digest: str, **_: Any) -> dict[str, Any]:
+        record = {"digest": digest, "vllm": "0.33.0", "seconds": 1.0}
+        self.facts["state"]["venv"] = record
+        return record
+
+    def weights_accept(self, wanted: list[dict[str, Any]], **_: Any) -> None:
+        self.facts["state"].update(model={"files": wanted}, model_intact=True)
+
+    def release_place(self, release: str, content: dict[str, Any], **_: Any) -> None:
+        self.content = content
+        self.facts["state"]["releases"][release] = self.fingerprint
+
+    def release_switch(self, release: str, **_: Any) -> None:
+        self.facts["state"].update(previous=self.facts["state"]["current"], current=release, unit_sha256=self.unit)
+
+    def units_start(self, names: list[str], **_: Any) -> dict[str, Any]:
+        others = [unit for unit in self.facts["state"]["instances"] if unit["name"] not in names]
+        self.facts["state"]["instances"] = [*others, *map(self._unit, names)]
+        return {"since": 1.0, "before": {}}
+
+    def units_stop(self, names: list[str], **_: Any) -> None:
+        self.facts["state"]["instances"] = [u for u in self.facts["state"]["instances"] if u["name"] not in names]
+
+    def gate_wait(self, instances: list[dict[str, Any]], **_: Any) -> list[dict[str, Any]]:
+        units = {unit["name"]: unit for unit in self.facts["state"]["instances"]}
+        return [
+            {"name": item["name"], "unit": units[item["name"]], "failed": False, "ready": True, "journal": []}
+            for item in instances
+        ]
+
+    def gate_check(self, instances: list[dict[str, Any]], **_: Any) -> list[dict[str, Any]]:
+        verdict = {"failure": "", "what": "", "text": "one two three four five", "version": "0.33.0", "journal": []}
+        return [{"name": item["name"], "unit": {}, **verdict} for item in instances]
+
+    def files_record(self, entry: dict[str, Any], **_: Any) -> None:
+        self.ledger.append(entry)
+
+    @property
+    def fingerprint(self) -> str:
+        return str(run_of(self).release.fingerprint)  # type: ignore[union-attr]
+
+    @property
+    def unit(self) -> str:
+        return str(run_of(self).release.unit_sha256)  # type: ignore[union-attr]
+
+    def _unit(self, name: str) -> dict[str, Any]:
+        release = run_of(self).release
+        return {
+            "name": name,
+            "active": "active",
+            "sub": "running",
+            "enabled": True,
+            "restarts": 0,
+            "result": "success",
+            "pid": 7,
+            "running_config": release.configs[name] if release else "",
+        }
+
+
+def run_of(host: PaperHost) -> run.HostRun:
+    return operations.current_run().hosts[host.name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of a deploy: the exit status that this run asks for (None: pyinfra's own), and everything it said."""
+
+    outcome: RunOutcome
+    status: int | None
+    said: str
+    titles: tuple[str, ...]
+
+    def host(self, name: str) -> HostOutcome:
+        return next(host for host in self.outcome.hosts if host.name == f"@fake/{name}")
+
+
+class Deploy:
+    """Runs deploy.py as pyinfra does: every host is prepared, then all steps on all hosts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        self.monkeypatch = monkeypatch
+        self.reports = tmp_path / "reports"
+        self.silent: tuple[str, ...] = ()
+        monkeypatch.setattr("rackhand.run.atexit.register", lambda *_: None)
+        monkeypatch.setattr("rackhand.run.signal.signal", lambda *_: None)
+
+    def __call__(self, hosts: Mapping[str, PaperHost], *argv: str, **wished: Any) -> Result:
+        said: list[str] = []
+        self.monkeypatch.setattr(sys, "argv", ["pyinfra", "inventory/prod.py", "deploy.py", *argv])
+        self.monkeypatch.setattr("rackhand.operations.click.echo", lambda text, **_: said.append(text))
+        self.monkeypatch.setattr(operations, "Session", lambda host: self._session(hosts, host))
+        self.monkeypatch.setattr("rackhand.operations.wishes.resolve", lambda *_: self._wishes(**wished))
+        operations.current_run.cache_clear()
+        state = _state([f"@fake/{name}" for name in hosts])
+        for name in self.silent:
+            state.active_hosts.remove(state.inventory.get_host(f"@fake/{name}"))
+        with ctx_state.use(state):
+            self._run(state, dry="--dry" in argv)
+            ending = operations.current_run()
+            status = self._finish(ending)
+        titles = tuple(name for op in _order(state) for name in state.get_op_meta(op).names)
+        return Result(outcome=ending.outcome(), status=status, said="\n".join(said), titles=titles)
+
+    def _session(self, hosts: Mapping[str, PaperHost], host: Host) -> PaperHost:
+        paper = hosts[host.name.removeprefix("@fake/")]
+        paper.name, paper.commands = host.name, 0
+        paper.calls.clear()
+        return paper
+
+    def _wishes(self, **wished: Any) -> Wishes:
+        return wishes(**{"driver_version": DRIVER, "key": "canary", "report_dir": str(self.reports), **wished})
+
+    def _run(self, state: State, dry: bool) -> None:
+        code = compile((ROOT / "deploy.py").read_text(), "deploy.py", "exec")
+        state.set_stage(StateStage.Prepare)
+        try:
+            for host in list(state.active_hosts):
+                with ctx_host.use(host):
+                    exec(code, {"__file__": "deploy.py"})
+            if not dry:
+                state.set_stage(StateStage.Execute)
+                run_ops(state)
+        except PyinfraError as error:
+            operations.current_run().write(str(error))
+
+    def _finish(self, ending: run.Run) -> int | None:
+        with _exits(self.monkeypatch) as statuses:
+            ending.finish()
+        return statuses[0] if statuses else None
+
+
+def _order(state: State) -> list[str]:
+    untyped: Any = state
+    return list(untyped.get_op_order())
+
+
+def _state(names: list[str]) -> State:
+    inventory, config = cast(Any, Inventory), cast(Any, Config)
+    state = State(inventory((names, {"fake_delay": 0, "fake_delay_jitter": 0})), config())
+    state.set_stage(StateStage.Connect)
+    with ctx_state.use(state):
+        connect_all(state)
+    return state
+
+
+@contextmanager
+def _exits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    statuses: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "_exit", statuses.append)
+        yield statuses
+
+
+__all__ = ["PACKAGES", "VENV", "Deploy", "PaperHost", "Result"]

@@ -1,0 +1,204 @@
+"""The whole deploy on paper: the order of its steps, what a second run does, and who is left alone when one fails."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typing_extensions import override
+
+from rackhand.errors import RackhandError
+from rackhand.outcome import HostStatus
+from tests.paper import Deploy, PaperHost
+
+STEPS = (
+    "Preflight | every host has a plan",
+    "Host | user, directories, packages",
+    "Driver | install, pin, hold",
+    "Driver | load",
+    "GPUs | NVML facts",
+    "Engine | environment",
+    "Weights | present and checked",
+    "Release | stage",
+    "Release | switch",
+    "Service | retire",
+    "Service | running",
+    "Gate | five tokens",
+    "Record | done",
+)
+LOST = RackhandError("connection-lost", "the SSH connection is gone", "gpu", "check the host")
+FULL = RackhandError("disk-full", "the disk filled up", "gpu", "free space", ("E: No space left",))
+
+
+@pytest.fixture
+def deploy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Deploy:
+    return Deploy(monkeypatch, tmp_path)
+
+
+def test_the_steps_stand_in_their_order(deploy: Deploy) -> None:
+    assert deploy({"a": PaperHost.bare()}).titles == STEPS
+
+
+def test_a_bare_host_becomes_healthy_slow_things_first(deploy: Deploy) -> None:
+    host = PaperHost.bare("rtx4090", "rtx4090")
+    result = deploy({"a": host}, "-y")
+    assert result.status is None, result.said
+    found = result.host("a")
+    assert found.status is HostStatus.HEALTHY
+    assert [instance.gate for instance in found.instances] == ["passed", "passed"]
+    assert len({instance.gpus for instance in found.instances}) == 2
+    order = [call for call in host.changing if call.startswith(("account", "driver", "reboot", "venv.b", "weights.a"))]
+    assert order == ["account.prepare", "driver.install", "driver.settle", "reboot", "venv.build", "weights.accept"]
+    assert host.changing[-3:] == ["release.place", "release.switch", "units.start"]
+
+
+def test_the_journal_of_steps_says_which_changed_something(deploy: Deploy) -> None:
+    steps = deploy({"a": PaperHost.bare()}, "-y").host("a").steps
+    assert [step.name for step in steps] == list(STEPS)
+    changed = [step.name for step in steps if step.changed]
+    assert changed == [title for title in STEPS if not title.startswith(("Pre", "GPUs", "Service | re", "Gate", "Rec"))]
+    assert all(step.summary for step in steps if step.changed)
+
+
+def test_the_host_remembers_what_was_done_without_secrets(deploy: Deploy) -> None:
+    host = PaperHost.bare()
+    deploy({"a": host}, "-y")
+    assert [line["step"] for line in host.ledger] == [
+        "driver", "reboot", "environment", "weights", "release", "switch", "gate",
+    ]  # fmt: skip
+    assert len({line["run"] for line in host.ledger}) == 1
+    assert host.ledger[-1]["verdict"] == "passed"
+    assert "canary" not in json.dumps(host.ledger)
+
+
+def test_a_second_run_changes_nothing_and_still_asks_for_five_tokens(deploy: Deploy) -> None:
+    host = PaperHost.bare("h100", "h100")
+    deploy({"a": host}, "-y")
+    again = deploy({"a": host}, "-y")
+    assert again.status is None
+    assert again.host("a").status is HostStatus.UNCHANGED
+    assert host.changing == []
+    assert host.calls.count("gate.check") == 1
+    assert set(host.calls) == {"survey.survey", "gate.wait", "gate.check"}
+    assert host.commands <= 5
+    assert "nothing changed" in again.said
+
+
+def test_a_changed_setting_touches_no_more_than_release_and_service(deploy: Deploy) -> None:
+    host = PaperHost.bare()
+    deploy({"a": host}, "-y")
+    deploy({"a": host}, "-y", serve_max_model_len=512)
+    assert host.changing == ["release.place", "release.switch", "units.start"]
+
+
+def test_an_instance_that_is_no_longer_planned_is_stopped_before_others_start(deploy: Deploy) -> None:
+    host = PaperHost.bare("h100", "h100")
+    deploy({"a": host}, "-y")
+    deploy({"a": host}, "-y", serve_instances=1)
+    assert "units.stop" in host.changing
+    assert [unit["name"] for unit in host.facts["state"]["instances"]] == ["llama-0"]
+
+
+def test_a_refused_host_stops_the_run_before_any_host_changes(deploy: Deploy) -> None:
+    good, bad = PaperHost.bare(), PaperHost(cards=("p100",))
+    result = deploy({"a": good, "b": bad}, "-y")
+    assert (good.changing, bad.changing) == ([], [])
+    assert result.status == 1
+    assert result.host("b").status is HostStatus.REFUSED
+    assert result.host("a").status is HostStatus.NOT_RUN
+    assert "nothing was changed on any host: 1 of 2 refused (@fake/b)" in result.said
+    assert "[gpu-too-old]" in result.said
+
+
+def test_with_skip_the_others_go_on_and_the_run_still_fails(deploy: Deploy) -> None:
+    good, bad = PaperHost.bare(), PaperHost(cards=("p100",))
+    result = deploy({"a": good, "b": bad}, "-y", preflight_on_refusal="skip")
+    assert result.host("a").status is HostStatus.HEALTHY
+    assert result.host("b").status is HostStatus.REFUSED
+    assert bad.changing == []
+    assert result.status == 1
+
+
+def test_a_host_that_falls_silent_does_not_hold_up_the_others(deploy: Deploy) -> None:
+    good, silent = PaperHost.bare(), PaperHost(fails={"survey.survey": LOST})
+    result = deploy({"a": good, "b": silent}, "-y")
+    assert result.host("a").status is HostStatus.HEALTHY
+    assert result.host("b").status is HostStatus.FAILED
+    assert result.status == 1
+
+
+def test_a_host_that_never_answered_is_reported_as_unreachable(deploy: Deploy) -> None:
+    deploy.silent = ("b",)
+    result = deploy({"a": PaperHost.bare(), "b": PaperHost.bare()}, "-y")
+    assert result.host("b").status is HostStatus.UNREACHABLE
+    assert result.host("a").status is HostStatus.HEALTHY
+    assert result.status == 1
+    assert "[unreachable]" in result.said
+
+
+def test_a_failing_step_ends_its_host_alone_and_the_report_quotes_the_evidence(deploy: Deploy) -> None:
+    good, bad = PaperHost.bare(), PaperHost.bare()
+    bad.fails["venv.build"] = FULL
+    result = deploy({"a": good, "b": bad}, "-y")
+    assert result.host("a").status is HostStatus.HEALTHY
+    found = result.host("b")
+    assert found.status is HostStatus.FAILED
+    assert [(problem.code, problem.evidence) for problem in found.problems] == [("disk-full", ("E: No space left",))]
+    assert bad.changing[-1] == "venv.build"
+    assert found.steps[-1].name == "GPUs | NVML facts"
+    assert result.status == 1
+    assert "E: No space left" in result.said
+
+
+def test_running_again_after_a_failure_continues_where_it_was(deploy: Deploy) -> None:
+    host = PaperHost.bare()
+    host.fails["venv.build"] = FULL
+    deploy({"a": host}, "-y")
+    host.fails.clear()
+    result = deploy({"a": host}, "-y")
+    assert result.host("a").status is HostStatus.HEALTHY
+    assert host.changing[0] == "venv.build"
+    assert not {"driver.install", "reboot", "account.prepare"} & set(host.changing)
+
+
+def test_a_dry_run_says_the_plan_and_changes_nothing(deploy: Deploy) -> None:
+    host = PaperHost.bare("rtx4090", "rtx4090")
+    result = deploy({"a": host}, "--dry")
+    assert result.status is None
+    assert host.changing == []
+    assert host.ledger == []
+    assert result.outcome.dry
+    assert result.host("a").status is HostStatus.PLANNED
+    for words in ("2\N{MULTIPLICATION SIGN} RTX 4090", "fits 1 GPU", "vllm@llama-1 on 127.0.0.1:8001"):
+        assert words in result.said
+    assert not deploy.reports.exists()
+
+
+def test_a_dry_run_on_a_refused_host_fails_with_every_reason(deploy: Deploy) -> None:
+    result = deploy({"a": PaperHost(cards=("p100",), changes={"driver.nouveau": True})}, "--dry")
+    assert result.status == 1
+    assert result.host("a").status is HostStatus.REFUSED
+    assert "[gpu-too-old]" in result.said
+    assert "[nouveau]" in result.said
+
+
+def test_the_report_is_written_and_holds_no_secret(deploy: Deploy) -> None:
+    result = deploy({"a": PaperHost.bare()}, "-y")
+    text = (deploy.reports / "latest.json").read_text()
+    report = json.loads(text)
+    assert (report["good"], report["run"]) == (True, result.outcome.run)
+    assert [host["status"] for host in report["hosts"]] == ["healthy"]
+    assert "canary" not in text + result.said
+
+
+def test_a_changed_host_between_plan_and_first_change_is_refused(deploy: Deploy) -> None:
+    class Falling(PaperHost):
+        @override
+        def survey_survey(self, **_: object) -> dict[str, object]:
+            facts = super().survey_survey()
+            return facts if self.calls.count("survey.survey") == 1 else {**facts, "pci": []}
+
+    host = Falling()
+    result = deploy({"a": host}, "-y")
+    assert host.changing == []
+    assert [problem.code for problem in result.host("a").problems] == ["no-gpu"]
+    assert result.status == 1
