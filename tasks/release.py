@@ -6,6 +6,8 @@ from rackhand.render import ROOT, Release, render
 from rackhand.run import HostRun
 from rackhand.seen import has_fabric
 
+TIMEOUT_S = 600
+
 
 def stage(host: HostRun) -> Change | None:
     """Render the release and place it beside the current one."""
@@ -18,15 +20,18 @@ def stage(host: HostRun) -> Change | None:
 
     def apply() -> None:
         content = {path: {"text": file.text, "mode": file.mode} for path, file in release.files.items()}
-        host.call(
-            "release.place",
-            root=ROOT,
-            release=release.id,
-            content=content,
-            venv=host.planned.venv,
-            model=host.planned.model,
-        )
-        host.note("release", release=release.id)
+        with host.waiting("vLLM to accept its options", TIMEOUT_S, log="options"):
+            placed = host.call(
+                "release.place",
+                TIMEOUT_S,
+                root=ROOT,
+                release=release.id,
+                content=content,
+                venv=host.planned.venv,
+                model=host.planned.model,
+                timeout_s=TIMEOUT_S - 60,
+            )
+        host.note("release", release=release.id, **placed)
 
     verb = "restore" if there else "render"
     return Change(summary=f"{verb} release {release.id} ({_names(host)})", apply=apply)

@@ -8,13 +8,14 @@ import pytest
 
 from rackhand import planner
 from rackhand.plan import Plan
+from rackhand.remote import command, state
 from rackhand.remote import release as remote
-from rackhand.remote import state
 from rackhand.remote.problem import Problem
 from rackhand.render import Release, render
 from tests.surveys import DRIVER, VENV, survey, wishes
 
 MODEL = "llama@abcdefabcdef"
+TIMEOUT_S = 30
 Content = dict[str, dict[str, Any]]
 
 
@@ -29,8 +30,17 @@ def content(release: Release) -> Content:
     return {path: {"text": file.text, "mode": file.mode} for path, file in release.files.items()}
 
 
+def parser(root: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Put a program where the environment's Python would be: it stands for vLLM's parser."""
+    monkeypatch.setattr(command, "LOGS", root / "log")
+    program = root / "venvs" / VENV / "bin" / "python"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+
+
 def place(root: Path, release: Release) -> None:
-    remote.place(str(root), release.id, content(release), VENV, MODEL)
+    remote.place(str(root), release.id, content(release), VENV, MODEL, TIMEOUT_S)
 
 
 @pytest.fixture
@@ -39,6 +49,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(remote, "UNIT", tmp_path / "systemd" / "vllm@.service")
     monkeypatch.setattr(remote, "_verify", lambda unit: None)
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    parser(tmp_path / "rackhand", monkeypatch, "exit 0")
     return tmp_path / "rackhand"
 
 
@@ -143,13 +154,36 @@ def test_systemd_reloads_exactly_when_the_unit_file_changed(root: Path, monkeypa
     assert asked == [["systemctl", "daemon-reload"]]
 
 
-def test_the_real_systemd_accepts_the_rendered_unit_and_refuses_a_broken_one(tmp_path: Path) -> None:
+def test_the_real_systemd_accepts_the_rendered_unit_and_refuses_a_broken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parser(tmp_path, monkeypatch, "exit 0")
     release = rendered()
     place(tmp_path, release)
     broken = content(release)
     broken["vllm@.service"]["text"] = "[Service]\nExecStart=relative/path\n"
     with pytest.raises(Problem) as caught:
-        remote.place(str(tmp_path), "broken", broken, VENV, MODEL)
+        remote.place(str(tmp_path), "broken", broken, VENV, MODEL, TIMEOUT_S)
     assert caught.value.code == "unit-invalid"
     assert caught.value.evidence
     assert not (tmp_path / "releases" / "broken").exists()
+
+
+def test_options_that_vllm_refuses_leave_no_release_and_quote_its_words(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parser(root, monkeypatch, "echo 'vllm: error: unrecognized arguments: --max-nmu-seqs 4'; exit 2")
+    with pytest.raises(Problem) as caught:
+        place(root, rendered())
+    assert caught.value.code == "engine-options"
+    assert "unrecognized arguments: --max-nmu-seqs 4" in caught.value.what
+    assert not [path for path in (root / "releases").iterdir() if not path.name.startswith(".")]
+
+
+def test_a_vllm_without_the_known_parser_is_placed_and_said_to_be_unchecked(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = rendered()
+    parser(root, monkeypatch, "exit 3")
+    answer = remote.place(str(root), release.id, content(release), VENV, MODEL, TIMEOUT_S)
+    assert answer == {"options_checked": False}

@@ -6,16 +6,19 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import files, state
+from rackhand.remote import files, options, state
 from rackhand.remote.problem import Problem
 
 UNIT = Path("/etc/systemd/system/vllm@.service")
 
 
-def place(root: str, release: str, content: dict[str, dict[str, Any]], venv: str, model: str) -> None:
+def place(
+    root: str, release: str, content: dict[str, dict[str, Any]], venv: str, model: str, timeout_s: int
+) -> dict[str, bool]:
     """Write releases/<release> from {path: {text, mode}}; one rename makes it visible.
 
     Where it was there and a hand had changed it, the instances concerned are owed a restart.
+    Returns whether vLLM's own parser could be asked; raises Problem `engine-options` or `unit-invalid`.
     """
     final = Path(root, "releases", release)
     staging, spoilt = final.with_name(f".{release}.rackhand-new"), final.with_name(f".{release}.rackhand-old")
@@ -26,11 +29,14 @@ def place(root: str, release: str, content: dict[str, dict[str, Any]], venv: str
     (staging / "venv").symlink_to(f"../../venvs/{venv}")
     (staging / "model").symlink_to(f"../../models/{model}")
     _verify(staging / "vllm@.service")
+    python = f"{root}/venvs/{venv}/bin/python"
+    checked = options.check(python, sorted(staging.glob("instances/*.yaml")), Path(root, "cache", "options"), timeout_s)
     if final.exists():
         owe(root, _differing(final, content))
         final.rename(spoilt)
     staging.rename(final)
     files.remove_tree(spoilt)
+    return {"options_checked": checked}
 
 
 def owe(root: str, names: list[str]) -> None:
