@@ -15,6 +15,7 @@ from pyinfra.connectors.util import CommandOutput
 
 from rackhand import payload
 from rackhand.errors import RackhandError
+from rackhand.ssh import tune
 
 NO_PYTHON = 127
 NO_SUDO = 126
@@ -137,6 +138,7 @@ class Session:
         try:
             if not self.host.connected:
                 self.host.connect(show_errors=False)
+                tune(self.host)
             if not self.host.connected:
                 return None
             fine, output = self.host.run_shell_command(
