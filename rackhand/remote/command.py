@@ -50,10 +50,10 @@ def _turn(log: str, name: str, timeout_s: int) -> Iterator[int]:
             if time.monotonic() > deadline:
                 raise Problem(
                     "host-busy",
-                    f"{who} of an earlier run is still at work after {timeout_s} s",
+                    f"{who} of an earlier or another run is still at work after {timeout_s} s",
                     f"see {LOGS} on the host; wait for it to end or kill it, then run again",
                 )
-            say(f"{log}-turn", f"waiting for {who}, left over from an earlier run")
+            say(f"{log}-turn", f"waiting for {who} of an earlier or another run")
             time.sleep(POLL_S)
         lock.truncate(0)
         lock.write(f"'{name}' (pid {os.getpid()})")

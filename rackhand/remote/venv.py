@@ -14,6 +14,34 @@ from rackhand.remote.problem import Problem
 
 RECORD = "rackhand.json"
 LOG = "venv"
+# What uv says, our code, what it means, what to do. The first that fits is told; `{}` is the pattern's group.
+CAUSES = (
+    (
+        r"No space left",
+        "disk-full",
+        "the disk filled up while the environment was built",
+        "free space on the host, then run again",
+    ),
+    (
+        r"Hash mismatch for `?([^\s`]+)|hashes? (?:do not|does not|must)|no matching hash",
+        "package-hash",
+        "a package from the index is not the one that the requirements lock: {}; nothing was installed",
+        "find out why the index has another file; lock the requirements again only when you trust it",
+    ),
+    (
+        r"No interpreter found|python-build-standalone|Python \S+ not found|No download found",
+        "python-missing",
+        "Python {python} is neither on the host nor can uv download it",
+        "install python{python} on the host, or set engine_python to one that is there",
+    ),
+    (
+        r"(?:Failed to fetch:|request for url \(|--find-links` URL:|Failed to download) ?`?([^\s`)]+)"
+        r"|dns error|could not connect|timed out|Failed to fetch|connection|error decoding response body",
+        "package-index",
+        "the package index went away or cannot be reached: {}",
+        "check the host's network and the index in engine_uv_env, then run again",
+    ),
+)
 
 
 @command.alone(LOG)
@@ -75,43 +103,17 @@ def _explain(status: int, lines: list[str], python: str) -> Problem:
     if status == 124:
         return Problem(
             "venv-timeout",
-            "uv did not finish in time",
-            "raise engine_build_timeout_s or look at /var/log/rackhand/venv.log",
+            "uv did not finish in time and was stopped",
+            f"look at {command.LOGS}/{LOG}.log on the host; raise engine_build_timeout_s, then run again",
             evidence,
         )
-    if "No space left" in text:
-        return Problem(
-            "disk-full",
-            "the disk filled up while the environment was built",
-            "free space on the host, then run again",
-            evidence,
-        )
-    if "Hash mismatch" in text or "hashes" in text:
-        return Problem(
-            "package-hash",
-            "a downloaded package does not match its hash in the requirements",
-            "do not install it; compare the lock with the index",
-            evidence,
-        )
-    if re.search(r"No interpreter found|python-build-standalone|Python .* not found|No download found", text):
-        return Problem(
-            "python-missing",
-            f"Python {python} is neither on the host nor downloadable",
-            f"install python{python} on the host or set engine_python",
-            evidence,
-        )
-    if re.search(
-        r"error sending request|dns error|Could not connect|timed out|Failed to fetch|connection", text, re.IGNORECASE
-    ):
-        return Problem(
-            "package-index",
-            "the package index could not be reached",
-            "check the host's network or engine_uv_env, then run again",
-            evidence,
-        )
-    return Problem(
-        "venv-failed", f"uv ended with status {status}", "look at /var/log/rackhand/venv.log on the host", evidence
-    )
+    for pattern, code, what, next_step in CAUSES:
+        found = re.search(pattern, text, re.IGNORECASE)
+        if found:
+            detail = next((group for group in found.groups() if group), "see below")
+            return Problem(code, what.format(detail, python=python), next_step.format(python=python), evidence)
+    next_step = f"look at {command.LOGS}/{LOG}.log on the host, then run again"
+    return Problem("venv-failed", f"uv ended with status {status}", next_step, evidence)
 
 
 def accept_uv(root: str, name: str, sha256: str) -> None:

@@ -123,7 +123,7 @@ def _settle(incoming: Path, place: Path, listing: list[dict[str, Any]], source: 
 
 def _explain(status: int, lines: list[str], hub_id: str, revision: str) -> Problem:
     text = "\n".join(lines)
-    evidence = lines[-4:]
+    evidence = _exception(lines)
     if status == 124:
         return Problem(
             "model-timeout",
@@ -154,7 +154,13 @@ def _explain(status: int, lines: list[str], hub_id: str, revision: str) -> Probl
         )
     return Problem(
         "model-download",
-        f"the download of {hub_id} failed: {lines[-1][:160] if lines else f'status {status}'}",
+        f"the download of {hub_id} failed: {evidence[0][:160] if evidence else f'status {status}'}",
         "check that the host reaches the hub (model_hub_endpoint), then run again: it resumes",
         evidence,
     )
+
+
+def _exception(lines: list[str]) -> list[str]:
+    """Return the last exception's own words, without the frames above it."""
+    starts = [number for number, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Timeout)\b", line)]
+    return lines[starts[-1] :][:6] if starts else lines[-4:]
