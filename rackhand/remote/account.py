@@ -22,6 +22,11 @@ DIRECTORIES = {
 @command.alone("packages")
 def prepare(root: str, user: str, packages: list[str], timeout_s: int) -> None:
     """Create what is missing; packages are installed only when one is absent."""
+    # The user comes after the directories, because the survey takes it for the sign that both are there.
+    for name, mode in DIRECTORIES.items():
+        path = Path(root, name)
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(mode)
     listing = subprocess.run(["getent", "passwd", user], capture_output=True, check=False)
     if listing.returncode:
         subprocess.run(
@@ -38,10 +43,6 @@ def prepare(root: str, user: str, packages: list[str], timeout_s: int) -> None:
             ],
             check=True,
         )
-    for name, mode in DIRECTORIES.items():
-        path = Path(root, name)
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(mode)
     if packages:
         apt.get(["update"], "packages-update", timeout_s)
         apt.get(["install", "--no-install-recommends", *packages], "packages-install", timeout_s)
