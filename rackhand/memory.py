@@ -31,7 +31,7 @@ def kv_bytes_per_token(config: Mapping[str, Any], element_bytes: int) -> int | N
 
     Formula: layers x 2 x key-value heads x head size x bytes per element.
     """
-    text = config.get("text_config", config)
+    text = _text(config)
     try:
         layers, heads = int(text["num_hidden_layers"]), int(text["num_attention_heads"])
         size = int(text.get("head_dim") or int(text["hidden_size"]) // heads)
@@ -48,13 +48,13 @@ def element_bytes(options: Mapping[str, Any]) -> int:
 
 def attention_heads(config: Mapping[str, Any]) -> int | None:
     """Return the number of attention heads, which tensor parallelism has to divide."""
-    heads = config.get("text_config", config).get("num_attention_heads")
+    heads = _text(config).get("num_attention_heads")
     return heads if isinstance(heads, int) else None
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:
     """Return the context in tokens that the model was made for."""
-    length = config.get("text_config", config).get("max_position_embeddings")
+    length = _text(config).get("max_position_embeddings")
     return length if isinstance(length, int) else None
 
 
@@ -71,3 +71,9 @@ def fit(memory_mib: int, utilization: float, weight_bytes: int, kv_bytes: int, c
         overhead_mib=OVERHEAD_MIB,
         longest_context=room * MIB // per_token,
     )
+
+
+def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of config.json that describes the language model; a multimodal model nests it."""
+    nested = config.get("text_config")
+    return nested if isinstance(nested, dict) else config

@@ -39,41 +39,18 @@ class Weights:
 def local(directory: Path, name: str, revision: str | None) -> Weights:
     """Hash a model directory (cached by size and time) and check it against SHA256SUMS and the wished revision.
 
-    Raises RackhandError: model-missing, model-checksum.
+    Raises RackhandError `model-missing`, `model-checksum` or `model-config`.
     """
-    where = str(directory)
     if not (directory / "config.json").is_file():
-        what = "config.json is missing" if directory.is_dir() else "this machine has no such directory"
-        raise RackhandError(
-            "model-missing",
-            f"no model here: {what}",
-            where,
-            "set model_path to a directory with a downloaded model",
-        )
-    paths = sorted(
-        path
-        for path in directory.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(directory).parts)
-    )
-    cache = _read_cache()
-    files = tuple(_describe(path, directory, cache) for path in paths)
-    _write_cache(cache)
+        raise _missing(directory, "no model here: config.json is missing", "a downloaded model")
+    files = _files(directory)
     if not any(file.path.endswith(".safetensors") for file in files):
-        raise RackhandError(
-            "model-missing",
-            "no *.safetensors files here",
-            where,
-            "set model_path to a directory with safetensors weights",
-        )
+        raise _missing(directory, "no *.safetensors files here", "safetensors weights")
     _check_sums(directory, files)
     digest = hashlib.sha256("\n".join(f"{file.path} {file.sha256}" for file in files).encode()).hexdigest()
     if revision and not digest.startswith(revision):
-        raise RackhandError(
-            "model-checksum",
-            f"the files have digest {digest[:12]}, model_revision says {revision[:12]}",
-            where,
-            "restore the model or correct model_revision",
-        )
+        what = f"the files have digest {digest[:12]}, model_revision says {revision[:12]}"
+        raise RackhandError("model-checksum", what, str(directory), "restore the model or correct model_revision")
     return Weights(
         id=f"{name}@{digest[:12]}",
         name=name,
@@ -98,6 +75,27 @@ def hub(hub_id: str, name: str, revision: str) -> Weights:
     )
 
 
+def _missing(directory: Path, what: str, wanted: str) -> RackhandError:
+    return RackhandError("model-missing", what, str(directory), f"set model_path to a directory with {wanted}")
+
+
+def _files(directory: Path) -> tuple[ModelFile, ...]:
+    """Describe every file that is not hidden, in order of its path."""
+    cache = _read_cache()
+    paths = [path for path in directory.rglob("*") if path.is_file() and not _hidden(path.relative_to(directory))]
+    try:
+        files = tuple(_describe(path, directory, cache) for path in sorted(paths))
+    except OSError as error:
+        what = f"cannot read {error.filename} ({error.strerror})"
+        raise RackhandError("model-missing", what, str(directory), "make the files readable for you") from None
+    _write_cache(cache)
+    return files
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _describe(path: Path, directory: Path, cache: dict[str, str]) -> ModelFile:
     status = path.stat()
     key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
@@ -113,9 +111,9 @@ def _check_sums(directory: Path, files: tuple[ModelFile, ...]) -> None:
     if not sums.is_file():
         return
     expected = {
-        parts[1].lstrip("*"): parts[0]
+        parts[1].lstrip("*").removeprefix("./"): parts[0].lower()
         for line in sums.read_text().splitlines()
-        if len(parts := line.split(maxsplit=1)) == 2
+        if not line.startswith("#") and len(parts := line.split(maxsplit=1)) == 2
     }
     actual = {file.path: file.sha256 for file in files}
     wrong = sorted(name for name, digest in expected.items() if actual.get(name) != digest)
@@ -142,9 +140,10 @@ def _config(directory: Path) -> Mapping[str, Any]:
 
 def _read_cache() -> dict[str, str]:
     try:
-        return dict(json.loads(HASHES.read_text()))
+        found = json.loads(HASHES.read_text())
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write_cache(cache: dict[str, str]) -> None:

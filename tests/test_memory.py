@@ -43,7 +43,9 @@ def test_the_numbers_of_a_multimodal_model_stand_in_its_text_part() -> None:
     assert memory.context_length(nested) == 8192
 
 
-@pytest.mark.parametrize("config", [{}, {"num_attention_heads": "32", "max_position_embeddings": None}])
+@pytest.mark.parametrize(
+    "config", [{}, {"num_attention_heads": "32", "max_position_embeddings": None}, {"text_config": None}]
+)
 def test_what_the_config_does_not_say_is_unknown(config: dict[str, object]) -> None:
     assert memory.attention_heads(config) is None
     assert memory.context_length(config) is None
