@@ -1,4 +1,4 @@
-"""The practice fleet (inventory/lab.py): a tiny real model on vLLM's CPU build; its drivers come from an emulated repository."""
+"""The practice fleet (inventory/lab.py): a tiny real model on vLLM's CPU build; drivers from an emulated repository."""
 
 driver_version = "580.126.20"
 
