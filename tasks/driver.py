@@ -72,8 +72,8 @@ def activate(host: HostRun) -> Change | None:
 
 def _refuse_mismatch(host: HostRun, version: str) -> None:
     """Keep a working driver working: where no reboot is allowed, no other version may be put under a loaded module."""
-    loaded, settings = host.survey().driver.loaded, host.intent.settings
-    if loaded and loaded != version and not settings.driver_reboot_allowed:
+    loaded, library = host.survey().driver.loaded, host.survey().driver.library
+    if loaded and version not in (loaded, library) and not host.intent.settings.driver_reboot_allowed:
         raise host.error(
             "reboot-needed",
             f"{loaded} is loaded, {version} is wished, and driver_reboot_allowed is False; nothing was installed",
