@@ -1,4 +1,4 @@
-"""Which GPUs a host has: identified on the PCI bus without a driver, and as NVML describes them once there is one."""
+"""Which GPUs a host has, identified on the PCI bus: no driver is needed for that."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -83,49 +83,6 @@ class Inventory:
 
     def describe(self) -> str:
         return describe(gpu.card.name for gpu in self.gpus)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gpu:
-    """One GPU as NVML sees it; None where the card does not support the question.
-
-    `memory_mib` is all of it, `reserved_mib` what the driver keeps, `free_mib` what nobody uses now.
-    """
-
-    index: int
-    address: str
-    name: str
-    uuid: str
-    memory_mib: int
-    reserved_mib: int
-    free_mib: int
-    capability: tuple[int, int]
-    mig_enabled: bool | None = None
-    ecc_enabled: bool | None = None
-    power_limit_w: int | None = None
-    nvlinks: int = 0
-    pids: tuple[int, ...] | None = None
-
-    @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> "Gpu":
-        """Take a GPU from the NVML probe's JSON; a lost GPU has no facts and raises KeyError."""
-        major, minor = raw["capability"]
-        pids = raw.get("processes")
-        return cls(
-            index=raw["index"],
-            address=raw["address"],
-            name=raw["name"],
-            uuid=raw["uuid"],
-            memory_mib=raw["memory_mib"],
-            reserved_mib=raw["reserved_mib"],
-            free_mib=raw["free_mib"],
-            capability=(major, minor),
-            mig_enabled=raw.get("mig"),
-            ecc_enabled=raw.get("ecc"),
-            power_limit_w=raw.get("power_limit_w"),
-            nvlinks=raw.get("nvlinks") or 0,
-            pids=None if pids is None else tuple(pids),
-        )
 
 
 def identify(devices: Iterable[PciDevice]) -> Inventory:

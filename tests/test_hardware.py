@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rackhand import catalog
 from rackhand.catalog.gpus import Module
-from rackhand.hardware import Gpu, PciDevice, describe, identify
+from rackhand.hardware import PciDevice, describe, identify
 
 NVIDIA = 0x10DE
 VGA, COMPUTE, AUDIO, BRIDGE = 0x030000, 0x030200, 0x040300, 0x068000
@@ -140,33 +140,6 @@ def test_a_device_is_read_from_what_sysfs_says() -> None:
         driver="nvidia",
     )
     assert identify([device]).gpus[0].card.name == "H200 SXM 141GB"
-
-
-def test_a_gpu_is_read_from_what_nvml_says() -> None:
-    gpu = Gpu.of(
-        {
-            "index": 0,
-            "lost": False,
-            "uuid": "GPU-1",
-            "name": "NVIDIA H200",
-            "address": "0000:1b:00.0",
-            "memory_mib": 143771,
-            "reserved_mib": 615,
-            "free_mib": 143156,
-            "capability": [9, 0],
-            "mig": False,
-            "ecc": True,
-            "power_limit_w": 700,
-            "nvlinks": 18,
-            "processes": [],
-        }
-    )
-    assert (gpu.capability, gpu.mig_enabled, gpu.free_mib, gpu.pids) == ((9, 0), False, 143156, ())
-
-
-def test_a_lost_gpu_has_no_facts_and_is_not_taken_for_one() -> None:
-    with pytest.raises(KeyError):
-        Gpu.of({"index": 3, "lost": True, "detail": "GPU is lost"})
 
 
 def test_the_oldest_branch_of_every_card_is_one_that_the_driver_catalogue_knows() -> None:
