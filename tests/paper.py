@@ -102,9 +102,10 @@ class PaperHost:
     def weights_accept(self, wanted: list[dict[str, Any]], **_: Any) -> None:
         self.facts["state"].update(model={"files": wanted}, model_intact=True)
 
-    def release_place(self, release: str, content: dict[str, Any], **_: Any) -> None:
+    def release_place(self, release: str, content: dict[str, Any], **_: Any) -> dict[str, Any]:
         self.content = content
         self.facts["state"]["releases"][release] = self.fingerprint
+        return {}
 
     def release_switch(self, release: str, **_: Any) -> None:
         self.facts["state"].update(previous=self.facts["state"]["current"], current=release, unit_sha256=self.unit)
@@ -187,7 +188,7 @@ class Deploy:
         self.monkeypatch.setattr(operations, "Session", lambda host: self._session(hosts, host))
         self.monkeypatch.setattr("rackhand.operations.wishes.resolve", lambda *_: self._wishes(**wished))
         operations.current_run.cache_clear()
-        state = _state([f"@fake/{name}" for name in hosts])
+        state = _state([f"@fake/{name}" for name in hosts], self.reports)
         for name in self.silent:
             state.active_hosts.remove(state.inventory.get_host(f"@fake/{name}"))
         with ctx_state.use(state):
@@ -230,9 +231,10 @@ def _order(state: State) -> list[str]:
     return list(untyped.get_op_order())
 
 
-def _state(names: list[str]) -> State:
+def _state(names: list[str], report_dir: Path) -> State:
     inventory, config = cast(Any, Inventory), cast(Any, Config)
-    state = State(inventory((names, {"fake_delay": 0, "fake_delay_jitter": 0})), config())
+    data = {"fake_delay": 0, "fake_delay_jitter": 0, "report_dir": str(report_dir)}
+    state = State(inventory((names, data)), config())
     state.set_stage(StateStage.Connect)
     with ctx_state.use(state):
         connect_all(state)
