@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import click
 from pyinfra import host, logger, state
@@ -56,8 +57,10 @@ def survey_and_plan() -> None:
     tune(this)
     current = HostRun(name=this.name, run=run.id, session=Session(this), progress=run.progress)
     run.hosts[this.name] = current
+    data: dict[str, Any] = this.data.dict()  # type: ignore[no-untyped-call]
+    run.report_dir = str(data.get("report_dir") or run.report_dir)  # even when the settings turn out to be wrong
     try:
-        current.wishes = wishes.resolve(this.data.dict(), this.name)  # type: ignore[no-untyped-call]
+        current.wishes = wishes.resolve(data, this.name)
         verdict = planner.plan(this.name, current.survey(), current.wishes)
         if isinstance(verdict, Refusal):
             current.refusal = verdict

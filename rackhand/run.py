@@ -20,6 +20,7 @@ from rackhand.outcome import HostOutcome, HostStatus, InstanceOutcome, Problem, 
 from rackhand.plan import Plan, Refusal
 from rackhand.progress import Progress
 from rackhand.render import ROOT, Release
+from rackhand.settings import DEFAULTS
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
 
@@ -127,6 +128,7 @@ class Run:
         self.unreachable: tuple[str, ...] = ()
         self.expected: frozenset[str] = frozenset()
         self.executing = False
+        self.report_dir = str(DEFAULTS["report_dir"])
         self.write = write
         self.progress = Progress(write)
         self.terminated = 0
@@ -157,14 +159,21 @@ class Run:
         """Print the table, write the report, and leave with a failure where pyinfra would exit 0 (Ctrl-C)."""
         outcome = self.outcome()
         self.write(report.plan_text(outcome) if outcome.dry else report.table(outcome, _width()))
-        settings = next((host.wishes.settings for host in self.hosts.values() if host.wishes), None)
-        if not outcome.dry:
-            path = report.write(outcome, Path(settings.report_dir if settings else "reports"))
-            self.write(f"Report: {path}")
-        if self.terminated or not outcome.good:
+        written = outcome.dry or self._report(outcome)
+        if self.terminated or not outcome.good or not written:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(128 + self.terminated if self.terminated else 1)
+
+    def _report(self, outcome: RunOutcome) -> bool:
+        """Write the report file; tell whether that worked."""
+        try:
+            path = report.write(outcome, Path(self.report_dir))
+        except RackhandError as error:
+            self.write(str(error))
+            return False
+        self.write(f"Report: {path}")
+        return True
 
     def outcome(self) -> RunOutcome:
         """Freeze what happened."""
