@@ -20,6 +20,8 @@ LOCK = Path("/run/rackhand.lock")
 POLL_S = 1
 GRACE_S = 20
 Answer = TypeVar("Answer")
+# The lock's descriptor, which children inherit: the turn ends only when apt or uv does, even if we are killed.
+held: list[int] = []
 
 
 def alone(log: str) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
@@ -59,7 +61,11 @@ def _turn(log: str, name: str, timeout_s: int) -> Iterator[int]:
         lock.write(f"'{name}' (pid {os.getpid()})")
         lock.flush()
         say(log, "")
-        yield max(1, int(deadline - time.monotonic()))
+        held.append(lock.fileno())
+        try:
+            yield max(1, int(deadline - time.monotonic()))
+        finally:
+            held.clear()
 
 
 def _taken(descriptor: int) -> bool:
@@ -87,6 +93,7 @@ def run(
             stderr=subprocess.STDOUT,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
             start_new_session=True,
+            pass_fds=held,
         )
         try:
             status = process.wait(timeout=timeout_s)
