@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rackhand.errors import RackhandError
-from rackhand.journal import Finding, decisive_line, startup_phase
+from rackhand.journal import decisive_line, startup_phase
 
 LAST_LINES = 8
 READ_THE_JOURNAL = "read its journal on the host: journalctl -u {unit} -n 100"
@@ -52,7 +52,7 @@ def rejected(host: str, item: Mapping[str, Any], port: int) -> RackhandError:
     """Explain an engine that did not pass the gate's questions."""
     code = item["failure"]
     if code == "engine-died":
-        return _told(host, item, code, _end(item), READ_THE_JOURNAL)
+        return _told(host, item, code, _end(item), READ_THE_JOURNAL, symptom=item["what"])
     again = NEXT_STEPS.get(code, READ_THE_JOURNAL).replace("{port}", str(port))
     if code in UNTOLD:
         return RackhandError(code, item["what"], _where(host, item), _filled(again, item))
@@ -64,22 +64,21 @@ def _end(item: Mapping[str, Any]) -> str:
     ended = item["unit"]["ended"]
     how = f" ({ended})" if ended else ""
     dead = "is dead though its process lives" if item["unit"]["active"] == "active" else f"ended at the gate{how}"
-    return f"the engine {dead}: {item['what']}"
+    return f"the engine {dead}"
 
 
-def _told(host: str, item: Mapping[str, Any], code: str, what: str, again: str) -> RackhandError:
-    """Add what the journal says; a root cause that it names also brings its own code and remedy."""
+def _told(host: str, item: Mapping[str, Any], code: str, what: str, again: str, symptom: str = "") -> RackhandError:
+    """Add what the journal says; a root cause that it names replaces the symptom and brings its own code and remedy."""
     found = decisive_line(item["journal"])
     if found is None:
         evidence = tuple(line for line in item["journal"] if line.strip())[-LAST_LINES:]
-        return RackhandError(code, what, _where(host, item), _filled(again, item), evidence)
-    known = _known(found) if code == "engine-died" else code
-    cause = found.cause.rstrip(".")
-    return RackhandError(known, f"{what}: {cause}", _where(host, item), found.remedy.rstrip("."), (found.line,))
-
-
-def _known(found: Finding) -> str:
-    return "engine-died" if found.code == "exception" else found.code
+        words = f"{what}: {symptom.rstrip('.')}" if symptom else what
+        return RackhandError(code, words, _where(host, item), _filled(again, item), evidence)
+    unknown = found.code == "exception"
+    known = found.code if code == "engine-died" and not unknown else code
+    remedy = again if unknown else found.remedy.rstrip(".")
+    words = f"{what}: {found.cause.rstrip('.')}"
+    return RackhandError(known, words, _where(host, item), _filled(remedy, item), (found.line,))
 
 
 def _where(host: str, item: Mapping[str, Any]) -> str:

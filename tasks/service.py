@@ -82,4 +82,4 @@ def _start(host: HostRun, names: list[str]) -> None:
 
 
 def _stopped(error: RackhandError) -> RackhandError:
-    return replace(error, next_step=f"{error.next_step}; until then the unit is stopped and disabled")
+    return replace(error, next_step=f"{error.next_step}; until the next run the unit is stopped and disabled")

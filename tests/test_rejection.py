@@ -30,6 +30,7 @@ def test_an_engine_that_ended_for_an_unknown_reason_shows_its_last_exception() -
     error = rejection.died("rack1", seen(LOADING, UNKNOWN))
     assert error.code == "engine-died"
     assert error.evidence == ("ZeroDivisionError: division by zero",)
+    assert error.next_step == "read its journal on the host: journalctl -u vllm@tiny-0 -n 100"
 
 
 def test_an_engine_that_ended_without_a_word_shows_its_last_lines() -> None:
@@ -74,4 +75,12 @@ def test_the_port_is_named_where_something_else_may_answer() -> None:
 def test_a_dead_engine_is_told_from_a_dead_process(unit: dict[str, str], words: str) -> None:
     error = rejection.rejected("rack1", seen(LOADING, unit=unit, failure="engine-died", what="/health answered 503"), 1)
     assert error.code == "engine-died"
-    assert error.what.startswith(words)
+    assert error.what == f"{words} answered 503"
+
+
+def test_a_root_cause_replaces_the_symptom_of_a_dead_engine() -> None:
+    item = seen(HOPELESS, failure="engine-died", what="/v1/completions answered 500: See stack trace (above).")
+    error = rejection.rejected("rack1", item, 8000)
+    assert error.code == "no-cache-memory"
+    assert error.what.startswith("the engine ended at the gate (exit status 1): The weights")
+    assert "500" not in error.what

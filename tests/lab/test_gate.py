@@ -219,7 +219,7 @@ def explains(results: list[Result], fault: Fault) -> None:
     assert problem["code"] == fault.code, problem
     assert fault.what in problem["what"]
     assert fault.next_step.replace("{unit}", unit).replace("{port}", port) in problem["next_step"]
-    assert problem["next_step"].endswith("; until then the unit is stopped and disabled")
+    assert problem["next_step"].endswith("; until the next run the unit is stopped and disabled")
     assert fault.quoted in "\n".join(problem["evidence"])
     assert problem["what"] in result.printed
     assert "Traceback" not in result.printed
