@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,7 @@ def _manifest(plan: Plan, settings: Settings, configs: Mapping[str, str], unit: 
     }
 
 
+@cache
 def _template(name: str) -> Template:
     loader = FileSystemLoader(TEMPLATES)
     jinja = Environment(

@@ -107,7 +107,8 @@ def state(**changes: Any) -> dict[str, Any]:
 
 def settings(**wished: Any) -> Settings:
     """Return checked settings of a model on this machine."""
-    return Settings(**{"model_name": "llama", "model_path": "models/llama", **wished})
+    engine = {"engine_version": "0.33.0", "engine_requirements": "requirements/vllm-0.33.0.txt"}
+    return Settings(**{"model_name": "llama", "model_path": "models/llama", **engine, **wished})
 
 
 def weights(gib: float = 15, config: Mapping[str, Any] | None = None) -> Weights:

@@ -63,8 +63,8 @@ def test_the_words_of_a_first_plan_say_what_will_happen() -> None:
     expected = (
         ("Debian GNU/Linux 12 (bookworm)", "1\N{MULTIPLICATION SIGN} RTX 4090"),
         (DRIVER, "install", "pin", "hold", "reboot"),
-        ("vLLM 0.32.0", "build", VENV, "requirements/vllm-0.32.0.txt"),
-        ("llama", "weights", "15,360 MiB", "path:llama"),
+        ("vLLM 0.33.0", "build", VENV, "requirements/vllm-0.33.0.txt"),
+        ("llama", "weights", "path:llama"),
         ("RTX 4090", "fits 1 GPU", "15,360 MiB", "1,024 MiB", "8,192 tokens", "22,609 MiB"),
         ("vllm@llama-0", "127.0.0.1:8000", address(0), "to be started"),
     )
