@@ -39,7 +39,8 @@ def _look(instance: dict[str, Any]) -> dict[str, Any]:
     begun = unit["invocation"] != instance["before"] or not instance["since"]
     ready = begun and unit["active"] == "active" and _get(instance, "/health", 2)[0] == 200
     overdue = bool(instance["since"]) and time.time() > instance["since"] + QUEUE_S
-    ended = (begun or overdue) and (unit["active"] in ENDED or unit["sub"] == "auto-restart")
+    # Between the stop and the start of a restart a unit is inactive, with the job still before it.
+    ended = (begun or overdue) and not unit["job"] and (unit["active"] in ENDED or unit["sub"] == "auto-restart")
     allowed = instance["restarts"]
     again = begun and allowed is not None and unit["restarts"] > allowed
     return {"name": instance["name"], "unit": unit, "failed": not ready and (ended or again), "ready": ready}

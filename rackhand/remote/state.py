@@ -23,6 +23,7 @@ UNIT_FIELDS = (
     "NeedDaemonReload",
     "ExecMainCode",
     "ExecMainStatus",
+    "Job",
 )
 UNIT = Path("/etc/systemd/system/vllm@.service")
 CONFIG_VARIABLE = "RACKHAND_CONFIG"
@@ -80,6 +81,7 @@ def unit(name: str) -> dict[str, Any]:
         "sub": values.get("SubState", ""),
         "enabled": values.get("UnitFileState", "") == "enabled",
         "restarts": int(values.get("NRestarts") or 0),
+        "job": values.get("Job", "0") not in ("", "0"),
         "invocation": values.get("InvocationID", ""),
         "result": values.get("Result", ""),
         "ended": _ended(values.get("ExecMainCode", ""), values.get("ExecMainStatus", "")),
