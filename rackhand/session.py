@@ -83,7 +83,7 @@ class Session:
                 "install python3 on the host (Debian, Ubuntu: apt-get install python3)",
             )
         if kind == NO_SUDO:
-            user = "the SSH user"
+            user = self.host.data.get("ssh_user") or "the SSH user"
             return self._error(
                 "sudo-password",
                 f"sudo asks {user} for a password",

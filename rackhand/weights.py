@@ -42,7 +42,8 @@ def local(directory: Path, name: str, revision: str | None) -> Weights:
     Raises RackhandError `model-missing`, `model-checksum` or `model-config`.
     """
     if not (directory / "config.json").is_file():
-        raise _missing(directory, "no model here: config.json is missing", "a downloaded model")
+        what = "config.json is missing" if directory.is_dir() else "this machine has no such directory"
+        raise _missing(directory, f"no model here: {what}", "a downloaded model")
     files = _files(directory)
     if not any(file.path.endswith(".safetensors") for file in files):
         raise _missing(directory, "no *.safetensors files here", "safetensors weights")
