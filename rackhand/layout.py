@@ -74,45 +74,34 @@ def _context(wishes: Wishes) -> int | None:
 
 def _ranks(host: str, gpu: PlannedGpu, count: int, wishes: Wishes) -> tuple[int, str]:
     """Return how many GPUs of a group one instance takes, and why."""
+    possible = _possible(host, gpu, count, wishes)
+    settings, weights, context = wishes.settings, wishes.weights, _context(wishes)
+    per_token = memory.kv_bytes_per_token(weights.config, memory.element_bytes(settings.serve_options))
+    if per_token is None or context is None or not weights.weight_bytes or not gpu.memory_mib:
+        unknown = "GPU per instance; the fit is not known before the weights are here"
+        return possible[0], f"{gpu.card}: {possible[0]} {unknown}"
+    share = settings.serve_gpu_memory_utilization
+    for size in possible:
+        fit = memory.fit(gpu.memory_mib, share, weights.weight_bytes, per_token, context, size)
+        if fit.fits:
+            weigh = f"{fit.weights_mib:,} MiB weights, {fit.cache_mib:,} MiB for {context:,} tokens"
+            return size, f"{gpu.card}: fits {size} GPU ({weigh}, {fit.budget_mib:,} MiB allowed)"
+    raise _does_not_fit(host, gpu, size, fit, context)
+
+
+def _possible(host: str, gpu: PlannedGpu, count: int, wishes: Wishes) -> list[int]:
+    """Return the tensor parallel sizes to try, the smallest first; there is at least one."""
     wished = wishes.settings.serve_tensor_parallel_size
     heads = memory.attention_heads(wishes.weights.config)
-    candidates = [wished] if wished != "auto" else [size for size in SIZES if size <= count]
-    possible = [size for size in candidates if size <= count and (heads is None or heads % size == 0)]
-    if not possible:
-        raise RackhandError(
-            "tensor-parallel",
-            f"{wished} GPUs of {count} do not divide {heads} attention heads",
-            host,
-            "choose a serve_tensor_parallel_size that divides the heads and is on the host",
-        )
-    bytes_per_token = memory.kv_bytes_per_token(
-        wishes.weights.config, memory.element_bytes(wishes.settings.serve_options)
-    )
-    context = _context(wishes)
-    if bytes_per_token is None or context is None or not wishes.weights.weight_bytes or not gpu.memory_mib:
-        return possible[
-            0
-        ], f"{gpu.card}: {possible[0]} GPU per instance; the fit is not known before the weights are here"
-    settings = wishes.settings
-    fits = [
-        memory.fit(
-            gpu.memory_mib,
-            settings.serve_gpu_memory_utilization,
-            wishes.weights.weight_bytes,
-            bytes_per_token,
-            context,
-            size,
-        )
-        for size in possible
-    ]
-    for size, fit in zip(possible, fits, strict=True):
-        if fit.fits:
-            return (
-                size,
-                f"{gpu.card}: fits {size} GPU ({fit.weights_mib:,} MiB weights, {fit.cache_mib:,} MiB for "
-                f"{context:,} tokens, {fit.budget_mib:,} MiB allowed)",
-            )
-    raise _does_not_fit(host, gpu, possible[-1], fits[-1], context)
+    if wished == "auto":
+        return [size for size in SIZES if size <= count and (heads is None or heads % size == 0)]
+    if wished > count:
+        what = f"serve_tensor_parallel_size is {wished}, there are {count} x {gpu.card}"
+        raise RackhandError("tensor-parallel", what, host, f"set it to at most {count}, or to 'auto'")
+    if heads is not None and heads % wished:
+        what = f"{wished} GPUs cannot share {heads} attention heads evenly"
+        raise RackhandError("tensor-parallel", what, host, "set serve_tensor_parallel_size to a divisor, or to 'auto'")
+    return [wished]
 
 
 def _does_not_fit(host: str, gpu: PlannedGpu, ranks: int, fit: memory.Fit, context: int) -> RackhandError:

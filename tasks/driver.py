@@ -53,21 +53,23 @@ def activate(host: HostRun) -> Change | None:
             "reboot the host in its maintenance window, or set driver_reboot_allowed = True; then run again",
         )
 
-    def apply() -> None:
-        with host.waiting("package managers to end before the reboot", settings.driver_install_timeout_s, log="reboot"):
-            limit_s = settings.driver_install_timeout_s
-            host.call("driver.settle", limit_s, timeout_s=inner_s(limit_s))
-        with host.waiting("reboot", settings.driver_reboot_timeout_s):
-            host.session.reboot(settings.driver_reboot_timeout_s)
-        host.changed()
-        after = host.survey().driver
-        if not after.ready:
-            what = f"after a reboot {after.loaded or 'no driver'} is loaded and {after.library or 'none'} is installed"
-            next_step = "see 'dkms status' and 'dmesg | grep -i nvidia' on the host; rackhand reboots it once per run"
-            raise host.error("driver-not-loaded", what, next_step)
-        host.note("reboot", loaded=after.loaded)
+    return Change(summary=f"reboot: {loaded} is loaded, {library} is installed", apply=lambda: _reboot(host))
 
-    return Change(summary=f"reboot: {loaded} is loaded, {library} is installed", apply=apply)
+
+def _reboot(host: HostRun) -> None:
+    settings = host.intent.settings
+    limit_s = settings.driver_install_timeout_s
+    with host.waiting("package managers to end before the reboot", limit_s, log="reboot"):
+        host.call("driver.settle", limit_s, timeout_s=inner_s(limit_s))
+    with host.waiting("reboot", settings.driver_reboot_timeout_s):
+        host.session.reboot(settings.driver_reboot_timeout_s)
+    host.changed()
+    after = host.survey().driver
+    if not after.ready:
+        what = f"after a reboot {after.loaded or 'no driver'} is loaded and {after.library or 'none'} is installed"
+        next_step = "see 'dkms status' and 'dmesg | grep -i nvidia' on the host; rackhand reboots it once per run"
+        raise host.error("driver-not-loaded", what, next_step)
+    host.note("reboot", loaded=after.loaded)
 
 
 def _refuse_mismatch(host: HostRun, version: str) -> None:

@@ -59,19 +59,9 @@ def build(
     started = time.monotonic()
     lock = Path(root, "venvs", f"{digest}.txt")
     files.write(lock, requirements)
-    binary = str(Path(root, "bin", uv))
-    surroundings = {
-        "UV_CACHE_DIR": f"{root}/cache/uv",
-        "UV_PYTHON_INSTALL_DIR": f"{root}/pythons",
-        "UV_NO_PROGRESS": "0",
-        **environment,
-    }
-    steps = (
-        [binary, "venv", "--no-project", "--python", python, str(place)],
-        [binary, "pip", "sync", "--require-hashes", "--compile-bytecode", "--python", f"{place}/bin/python", str(lock)],
-    )
-    for step in steps:
-        status, lines = command.run(step, LOG, timeout_s, surroundings)
+    places = {"UV_CACHE_DIR": f"{root}/cache/uv", "UV_PYTHON_INSTALL_DIR": f"{root}/pythons"}
+    for step in _steps(f"{root}/bin/{uv}", python, place, lock):
+        status, lines = command.run(step, LOG, timeout_s, {**places, "UV_NO_PROGRESS": "0", **environment})
         if status:
             raise _explain(status, lines, python)
     record = {
@@ -82,6 +72,14 @@ def build(
     }
     files.write(place / RECORD, json.dumps(record, indent=1, sort_keys=True))
     return record
+
+
+def _steps(uv: str, python: str, place: Path, lock: Path) -> tuple[list[str], list[str]]:
+    inside = ["--python", f"{place}/bin/python"]
+    return (
+        [uv, "venv", "--no-project", "--python", python, str(place)],
+        [uv, "pip", "sync", "--require-hashes", "--compile-bytecode", *inside, str(lock)],
+    )
 
 
 def _version(place: Path) -> str:

@@ -17,6 +17,27 @@ RECORD = "rackhand.json"
 LOG = "weights"
 LISTING = "weights-listing"
 # Formats that vLLM does not read where safetensors are there; they double the download.
+# What the hub's client says, our code, what it means, what to do. The first that fits is told.
+CAUSES = (
+    (
+        r"\b40[13] Client Error|GatedRepo|Invalid (user|credentials)",
+        "model-access",
+        "the hub refuses {hub_id}: the token lacks access, is wrong or is missing (or the name is wrong)",
+        "accept the model's licence on the hub and check model_hub_token_from and model_hub_id, then run again",
+    ),
+    (
+        r"\b404 Client Error|(Repository|Revision)NotFound",
+        "model-missing",
+        "the hub has no {hub_id} at revision {revision}",
+        "check model_hub_id and model_revision, then run again",
+    ),
+    (
+        r"No space left",
+        "disk-full",
+        "the disk filled up during the download",
+        "free space on the host, then run again: it resumes",
+    ),
+)
 IGNORED = ("original/*", "*.pth", "*.bin", "*.gguf", "*.msgpack", "*.h5")
 # Asking for the list first makes the hub's refusals plain; snapshot_download passes over some in silence.
 DOWNLOAD = (
@@ -122,42 +143,16 @@ def _settle(incoming: Path, place: Path, listing: list[dict[str, Any]], source: 
 
 
 def _explain(status: int, lines: list[str], hub_id: str, revision: str) -> Problem:
-    text = "\n".join(lines)
     evidence = _exception(lines)
     if status == 124:
-        return Problem(
-            "model-timeout",
-            f"{hub_id} did not arrive in time",
-            "raise model_transfer_timeout_s, then run again: it resumes",
-            evidence,
-        )
-    if re.search(r"\b40[13] Client Error|GatedRepo|Invalid (user|credentials)", text):
-        return Problem(
-            "model-access",
-            f"the hub refuses {hub_id}: the token lacks access, is wrong or is missing (or the name is wrong)",
-            "accept the model's licence on the hub and check model_hub_token_from and model_hub_id, then run again",
-            evidence,
-        )
-    if re.search(r"\b404 Client Error|(Repository|Revision)NotFound", text):
-        return Problem(
-            "model-missing",
-            f"the hub has no {hub_id} at revision {revision[:12]}",
-            "check model_hub_id and model_revision, then run again",
-            evidence,
-        )
-    if "No space left" in text:
-        return Problem(
-            "disk-full",
-            "the disk filled up during the download",
-            "free space on the host, then run again: it resumes",
-            evidence,
-        )
-    return Problem(
-        "model-download",
-        f"the download of {hub_id} failed: {evidence[0][:160] if evidence else f'status {status}'}",
-        "check that the host reaches the hub (model_hub_endpoint), then run again: it resumes",
-        evidence,
-    )
+        next_step = "raise model_transfer_timeout_s, then run again: it resumes"
+        return Problem("model-timeout", f"{hub_id} did not arrive in time", next_step, evidence)
+    for pattern, code, what, next_step in CAUSES:
+        if re.search(pattern, "\n".join(lines)):
+            return Problem(code, what.format(hub_id=hub_id, revision=revision[:12]), next_step, evidence)
+    said = evidence[0][:160] if evidence else f"status {status}"
+    next_step = "check that the host reaches the hub (model_hub_endpoint), then run again: it resumes"
+    return Problem("model-download", f"the download of {hub_id} failed: {said}", next_step, evidence)
 
 
 def _exception(lines: list[str]) -> list[str]:
