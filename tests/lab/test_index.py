@@ -15,7 +15,8 @@ from rackhand.lab import shell, wheels
 from rackhand.lab.fleet import Fleet
 from rackhand.lab.host import LabHost
 from rackhand.lab.standin_wheel import standin_wheel
-from tests.lab.deploying import STANDIN, Result, World
+from tests.lab.deploying import STANDIN, World
+from tests.lab.failing import failed
 
 pytestmark = pytest.mark.lab
 
@@ -125,25 +126,13 @@ def complete(host: LabHost) -> set[str]:
     return {path.parent.name for path in Path(f"/proc/{host.pid}/root/opt/rackhand/venvs").glob("*/rackhand.json")}
 
 
-def refused(result: Result, code: str) -> str:
-    """Check that the run failed with one clear line under `code`, and return the line."""
-    assert result.status == 1, result.printed
-    problem = result.problem(HOST)
-    assert problem["code"] == code, result.printed
-    line = f"{problem['where']}: {problem['what']} [{code}] → {problem['next_step']}"
-    assert line in result.printed
-    assert "Traceback" not in result.printed
-    print(line)
-    return line
-
-
 def test_an_index_that_goes_away_in_the_middle_leaves_no_environment_and_the_next_run_heals(
     world: World, host: LabHost, index: Index
 ) -> None:
     before, serving = complete(host), state(host)
     index.cut, index.sent = True, 0
     try:
-        line = refused(world.deploy(ONE, **other(world, index, 1)), "package-index")
+        line = failed(world.deploy(ONE, **other(world, index, 1)), HOST, "package-index")
     finally:
         index.cut = False
     assert index.sent > 0
@@ -159,7 +148,7 @@ def test_an_index_that_goes_away_in_the_middle_leaves_no_environment_and_the_nex
 def test_an_index_behind_a_dead_router_is_an_unreachable_index(world: World, host: LabHost, index: Index) -> None:
     before, serving = complete(host), state(host)
     with no_route(host, index):
-        line = refused(world.deploy(ONE, **other(world, index, 2)), "package-index")
+        line = failed(world.deploy(ONE, **other(world, index, 2)), HOST, "package-index")
     assert index.url in line
     assert (complete(host), state(host)) == (before, serving)
 
@@ -168,7 +157,7 @@ def test_a_package_with_another_hash_is_not_installed(world: World, host: LabHos
     before, serving = complete(host), state(host)
     good = wheels.requirements(STANDIN)
     bad = good.rstrip()[:-8] + "deadbeef\n"
-    line = refused(world.deploy(ONE, **other(world, index, 3, bad)), "package-hash")
+    line = failed(world.deploy(ONE, **other(world, index, 3, bad)), HOST, "package-hash")
     assert "vllm" in line
     assert (complete(host), state(host)) == (before, serving)
     installed = host.run(["sh", "-c", "ls -d /opt/rackhand/venvs/*/lib/python3*/site-packages/vllm | wc -l"])
@@ -177,7 +166,7 @@ def test_a_package_with_another_hash_is_not_installed(world: World, host: LabHos
 
 def test_a_python_that_is_nowhere_is_named(world: World, host: LabHost) -> None:
     before, serving = complete(host), state(host)
-    line = refused(world.deploy(ONE, engine_python="3.99"), "python-missing")
+    line = failed(world.deploy(ONE, engine_python="3.99"), HOST, "python-missing")
     assert "Python 3.99" in line
     assert "engine_python" in line
     assert (complete(host), state(host)) == (before, serving)

@@ -13,7 +13,8 @@ import pytest
 from rackhand.lab import tiny_model, wheels
 from rackhand.lab.fleet import Fleet
 from rackhand.lab.host import LabHost
-from tests.lab.deploying import STANDIN, Result, World
+from tests.lab.deploying import STANDIN, World
+from tests.lab.failing import failed
 from tests.lab.hub import Hub, serve
 
 pytestmark = pytest.mark.lab
@@ -71,18 +72,6 @@ def on_host(host: LabHost) -> dict[str, str]:
     return {name: digest for digest, name in pairs if name != "rackhand.json"}
 
 
-def refused(result: Result, code: str) -> str:
-    """Check that the run failed with one clear line under `code`, and return the line."""
-    assert result.status == 1, result.printed
-    problem = result.problem(HOST)
-    assert problem["code"] == code, result.printed
-    line = f"{problem['where']}: {problem['what']} [{code}] → {problem['next_step']}"
-    assert line in result.printed
-    assert "Traceback" not in line
-    print(line)
-    return line
-
-
 def models(host: LabHost) -> set[str]:
     return {path.name for path in (root(host) / "models").iterdir()}
 
@@ -118,7 +107,7 @@ def test_a_damaged_upload_is_detected_and_only_that_file_is_sent_again(
     finally:
         over.set()
         damager.join()
-    line = refused(result, "model-checksum")
+    line = failed(result, HOST, "model-checksum")
     assert "config.json arrived damaged" in line
     assert models(host) == before
     arrived = next((root(host) / "incoming").glob("tiny@*/padding.txt")).stat()
@@ -158,7 +147,7 @@ def test_a_wrong_token_is_refused_by_the_hub_and_said_so(world: World, host: Lab
     before = models(host)
     wrong = f"hf_{secrets.token_hex(12)}"
     result = world.deploy(ONE, environment={"HUB_TOKEN": wrong}, **from_hub(world, hub))
-    line = refused(result, "model-access")
+    line = failed(result, HOST, "model-access")
     assert NAME in line
     assert "model_hub_token_from" in line
     assert wrong not in result.printed
@@ -168,13 +157,13 @@ def test_a_wrong_token_is_refused_by_the_hub_and_said_so(world: World, host: Lab
 
 def test_a_wrong_revision_is_named(world: World, host: LabHost, hub: Hub) -> None:
     settings = from_hub(world, hub, model_revision=WRONG_COMMIT)
-    line = refused(world.deploy(ONE, environment={"HUB_TOKEN": hub.token}, **settings), "model-missing")
+    line = failed(world.deploy(ONE, environment={"HUB_TOKEN": hub.token}, **settings), HOST, "model-missing")
     assert f"{NAME} at revision {WRONG_COMMIT[:12]}" in line
 
 
 def test_an_unreachable_hub_is_named(world: World, host: LabHost, hub: Hub) -> None:
     settings = from_hub(world, hub, model_hub_endpoint=f"http://{bridge(host)}:9")
-    line = refused(world.deploy(ONE, environment={"HUB_TOKEN": hub.token}, **settings), "model-download")
+    line = failed(world.deploy(ONE, environment={"HUB_TOKEN": hub.token}, **settings), HOST, "model-download")
     assert "model_hub_endpoint" in line
 
 
@@ -185,7 +174,7 @@ def test_a_file_that_the_hub_sends_damaged_is_refused(world: World, host: LabHos
         result = world.deploy(ONE, environment={"HUB_TOKEN": hub.token}, **from_hub(world, hub))
     finally:
         hub.damaged = ""
-    assert f"model.safetensors of {NAME}" in refused(result, "model-checksum")
+    assert f"model.safetensors of {NAME}" in failed(result, HOST, "model-checksum")
     assert models(host) == before
 
 
