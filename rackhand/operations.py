@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import click
@@ -66,8 +68,8 @@ def survey_and_plan() -> None:
             current.refusal = verdict
         else:
             current.plan = verdict
-    except RackhandError as error:
-        current.problems.append(Problem.of(error))
+    except Exception as error:
+        current.problems.append(_problem(current, error))
     _announce(current)
     if run.complete:
         _stop_when_refused(run)
@@ -117,7 +119,7 @@ def converge(step: Step, title: str) -> Generator[FunctionCommand, None, None]:
     begun = time.monotonic()
     try:
         change = _decide(step, current, live)
-    except RackhandError as error:
+    except Exception as error:
         yield FunctionCommand(_fail, (current, title, error), {})
         return
     if change is None:
@@ -143,7 +145,7 @@ def _apply(state: State, host: Host, current: HostRun, title: str, change: Chang
     host.log(f"{title}: {change.summary}")
     try:
         change.apply()
-    except RackhandError as error:
+    except Exception as error:
         return _fail(state, host, current, title, error)
     finally:
         current.changed()
@@ -154,8 +156,8 @@ def _apply(state: State, host: Host, current: HostRun, title: str, change: Chang
     return True
 
 
-def _fail(state: State, host: Host, current: HostRun, title: str, error: RackhandError) -> bool:
-    problem = Problem.of(error)
+def _fail(state: State, host: Host, current: HostRun, title: str, error: Exception) -> bool:
+    problem = _problem(current, error)
     if problem not in current.problems and not current.refusal:
         current.problems.append(problem)
     current.ended = time.monotonic()
@@ -163,3 +165,13 @@ def _fail(state: State, host: Host, current: HostRun, title: str, error: Rackhan
     for line in problem.evidence[-8:]:
         logger.error(f"        {line}")
     return False
+
+
+def _problem(current: HostRun, error: Exception) -> Problem:
+    """Describe a failure; what is no RackhandError is a fault of ours, and its frames belong into the report."""
+    if isinstance(error, RackhandError):
+        return Problem.of(error)
+    frames = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)]
+    what = f"rackhand failed: {type(error).__name__}: {error}"
+    unexpected = RackhandError("internal", what, current.name, "report this with the lines below", tuple(frames[-6:]))
+    return Problem.of(unexpected)

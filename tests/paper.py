@@ -29,11 +29,12 @@ PACKAGES = ("nvidia-driver-cuda", "nvidia-kernel-open-dkms", "nvidia-modprobe", 
 
 @dataclass
 class PaperHost:
-    """One host; `fails` maps a function of rackhand.remote to the error that calling it gives."""
+    """One host; `fails` maps functions of rackhand.remote to errors, `breaks` to exceptions that nobody foresaw."""
 
     cards: tuple[str, ...] = ("h100",)
     changes: Mapping[str, Any] = field(default_factory=dict)
     fails: dict[str, RackhandError] = field(default_factory=dict)
+    breaks: dict[str, Exception] = field(default_factory=dict)
     name: str = ""
     commands: int = 0
     calls: list[str] = field(default_factory=list)
@@ -55,8 +56,8 @@ class PaperHost:
     def call(self, function: str, within_s: int = 120, **args: Any) -> Any:
         self.commands += 1
         self.calls.append(function)
-        if function in self.fails:
-            raise self.fails[function]
+        if function in self.fails or function in self.breaks:
+            raise self.fails.get(function) or self.breaks[function]
         does: Callable[..., Any] | None = getattr(self, function.replace(".", "_"), None)
         return does(**args) if does else None
 

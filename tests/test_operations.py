@@ -202,3 +202,17 @@ def test_a_changed_host_between_plan_and_first_change_is_refused(deploy: Deploy)
     assert host.changing == []
     assert [problem.code for problem in result.host("a").problems] == ["no-gpu"]
     assert result.status == 1
+
+
+@pytest.mark.parametrize("place", ["survey.survey", "venv.build", "gate.wait"])
+def test_a_fault_of_our_own_is_reported_with_its_frames_and_hurts_one_host_alone(deploy: Deploy, place: str) -> None:
+    good, bad = PaperHost.bare(), PaperHost.bare()
+    bad.breaks[place] = KeyError("forgotten")
+    result = deploy({"a": good, "b": bad}, "-y", preflight_on_refusal="skip")
+    assert result.host("a").status is HostStatus.HEALTHY
+    found = result.host("b")
+    assert found.status is HostStatus.FAILED
+    assert [problem.code for problem in found.problems] == ["internal"]
+    assert "KeyError: 'forgotten'" in found.problems[0].what
+    assert any("paper.py" in line for line in found.problems[0].evidence)
+    assert result.status == 1
