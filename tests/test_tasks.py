@@ -1,0 +1,261 @@
+"""Each step looks before it acts, says in words what it would change, and refuses where acting would do harm."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from typing_extensions import override
+
+from rackhand import planner, weights
+from rackhand.errors import RackhandError
+from rackhand.operations import Change
+from rackhand.plan import Plan
+from rackhand.progress import Progress
+from rackhand.run import HostRun
+from rackhand.survey import parse
+from rackhand.wishes import Wishes
+from tasks import account, driver, engine, gate, gpus, preflight, record, release, service
+from tasks import weights as present
+from tests.paper import PaperHost
+from tests.surveys import DRIVER, wishes
+
+INSTALLED = "nvidia-driver-cuda", "nvidia-kernel-open-dkms", "nvidia-modprobe", "nvidia-persistenced"
+
+
+def host_run(paper: PaperHost, wish: Wishes | None = None, live: bool = True, **wished: Any) -> HostRun:
+    """Return a planned host in the middle of a run."""
+    wish = wish or wishes(**{"driver_version": DRIVER, **wished})
+    verdict = planner.plan("gpu-1", parse(paper.facts, "gpu-1"), wish)
+    assert isinstance(verdict, Plan), verdict
+    host = HostRun(name="gpu-1", run="run-1", session=paper, progress=Progress(lambda _: None), wishes=wish, live=live)
+    host.plan = verdict
+    return host
+
+
+def change(found: Change | None) -> Change:
+    assert found is not None
+    return found
+
+
+def driven(*held: str) -> PaperHost:
+    """Return a host with the wished driver, of which some packages are on hold."""
+    paper = PaperHost()
+    paper.facts["packages"] = {"installed": dict.fromkeys(INSTALLED, f"{DRIVER}-1"), "held": list(held)}
+    return paper
+
+
+def test_the_account_step_installs_only_missing_packages() -> None:
+    paper = PaperHost()
+    paper.facts["packages"]["installed"] = {"gcc": "12"}
+    found = change(account.prepare(host_run(paper)))
+    assert "libc6-dev" in found.summary
+    assert "gcc" not in found.summary
+    found.apply()
+    assert account.prepare(host_run(paper)) is None
+
+
+@pytest.mark.parametrize("package_version", [f"{DRIVER}-1", f"1:{DRIVER}-1ubuntu1", f"{DRIVER}~deb12", f"{DRIVER}+x"])
+def test_a_driver_is_there_whatever_revision_its_packages_have(package_version: str) -> None:
+    paper = driven(*INSTALLED)
+    paper.facts["packages"]["installed"] = dict.fromkeys(INSTALLED, package_version)
+    assert driver.install(host_run(paper)) is None
+
+
+@pytest.mark.parametrize("held", [(), INSTALLED[:3]])
+def test_a_driver_that_is_not_wholly_on_hold_is_put_on_hold(held: tuple[str, ...]) -> None:
+    assert "hold" in change(driver.install(host_run(driven(*held)))).summary
+
+
+def test_another_driver_version_is_installed() -> None:
+    assert "580.178.04" in change(driver.install(host_run(driven(*INSTALLED), driver_version="580.178.04"))).summary
+
+
+def test_a_driver_that_is_not_managed_is_never_touched() -> None:
+    host = host_run(PaperHost(), driver_manage=False)
+    assert driver.install(host) is None
+    assert driver.activate(host) is None
+
+
+def test_where_no_reboot_is_allowed_nothing_is_put_under_a_loaded_module() -> None:
+    paper = PaperHost()
+    with pytest.raises(RackhandError) as caught:
+        driver.install(host_run(paper, driver_version="580.178.04", driver_reboot_allowed=False))
+    assert caught.value.code == "reboot-needed"
+    assert DRIVER in caught.value.what
+    assert "driver.install" not in paper.calls
+
+
+def test_a_bare_host_that_may_not_be_rebooted_says_so_instead_of_going_on() -> None:
+    paper = PaperHost.bare()
+    paper.facts["driver"]["library"] = DRIVER
+    with pytest.raises(RackhandError) as caught:
+        driver.activate(host_run(paper, driver_reboot_allowed=False))
+    assert caught.value.code == "reboot-needed"
+    assert "reboot" not in paper.calls
+
+
+def test_a_reboot_that_does_not_help_ends_the_host_and_is_not_repeated() -> None:
+    class Stubborn(PaperHost):
+        @override
+        def reboot(self, timeout_s: int) -> None:
+            self.calls.append("reboot")
+
+    paper = Stubborn()
+    paper.facts["driver"] = {**paper.facts["driver"], "loaded": None, "library": DRIVER}
+    found = change(driver.activate(host_run(paper)))
+    with pytest.raises(RackhandError) as caught:
+        found.apply()
+    assert caught.value.code == "driver-not-loaded"
+    assert paper.calls.count("reboot") == 1
+
+
+@pytest.mark.parametrize(
+    "state", ["no-library", "not-loaded", "mismatch", "no-permission", "hangs", "crashed", "error"]
+)
+def test_each_way_in_which_nvml_does_not_work_is_an_answer_of_its_own(state: str) -> None:
+    paper = PaperHost()
+    host = host_run(paper)
+    paper.facts["nvml"] = {"state": state, "detail": "as it said", "gpus": []}
+    with pytest.raises(RackhandError) as caught:
+        gpus.facts(host)
+    assert caught.value.code == f"nvml-{state}"
+    assert "as it said" in caught.value.what
+
+
+def test_the_plan_is_finished_with_the_uuids_of_nvml() -> None:
+    paper = PaperHost.bare()
+    host = host_run(paper)
+    assert {gpu.uuid for gpu in host.planned.gpus} == {""}
+    paper.reboot(1)
+    host.changed()
+    assert gpus.facts(host) is None
+    assert all(gpu.uuid.startswith("GPU-") for gpu in host.planned.gpus)
+
+
+def test_an_environment_that_is_there_is_left_alone_and_another_is_built_beside_it() -> None:
+    paper = PaperHost()
+    found = change(engine.environment(host_run(paper)))
+    found.apply()
+    assert engine.environment(host_run(paper)) is None
+    other = replace(wishes(driver_version=DRIVER), venv="ba9876543210")
+    assert "ba9876543210" in change(engine.environment(host_run(paper, other))).summary
+
+
+def test_uv_is_brought_once() -> None:
+    paper = PaperHost()
+    change(engine.environment(host_run(paper))).apply()
+    paper.facts["state"]["venv"] = {}
+    change(engine.environment(host_run(paper))).apply()
+    assert [path.rpartition("/")[2] for path in paper.files] == ["uv-000000000000"]
+
+
+def test_truncated_weights_are_copied_again_and_whole_ones_are_not() -> None:
+    paper = PaperHost()
+    change(present.present(host_run(paper))).apply()
+    assert present.present(host_run(paper)) is None
+    paper.facts["state"]["model_intact"] = False
+    assert "llama@abcdefabcdef" in change(present.present(host_run(paper))).summary
+
+
+def test_the_hubs_token_travels_in_the_environment_alone() -> None:
+    sent: dict[str, Any] = {}
+
+    class Listening(PaperHost):
+        def weights_download(self, **arguments: Any) -> None:
+            sent.update(arguments)
+
+    hub = wishes(model_path=None, model_hub_id="a/b", model_revision="a" * 40, driver_version=DRIVER)
+    hub = replace(hub, weights=weights.hub("a/b", "llama", "a" * 40), hub_token=SecretStr("canary"))
+    found = change(present.present(host_run(Listening(), hub)))
+    assert "canary" not in found.summary
+    found.apply()
+    assert sent.pop("environment")["HF_TOKEN"] == "canary"
+    assert "canary" not in repr(sent)
+
+
+def test_nothing_is_rendered_before_the_gpus_are_known() -> None:
+    host = host_run(PaperHost.bare(), live=False)
+    assert release.stage(host) is None
+    assert release.switch(host) is None
+    assert service.running(host) is None
+
+
+def test_a_release_that_lies_there_unharmed_is_not_placed_again() -> None:
+    paper = PaperHost()
+    host = host_run(paper)
+    assert "render" in change(release.stage(host)).summary
+    assert host.release is not None
+    paper.facts["state"]["releases"] = {host.release.id: host.release.fingerprint}
+    host.changed()
+    assert release.stage(host) is None
+    paper.facts["state"]["releases"] = {host.release.id: "touched"}
+    host.changed()
+    assert "restore" in change(release.stage(host)).summary
+
+
+def test_a_unit_file_that_was_changed_by_hand_is_put_back() -> None:
+    paper = PaperHost()
+    host = host_run(paper)
+    release.stage(host)
+    assert host.release is not None
+    paper.facts["state"].update(current=host.release.id, unit_sha256=host.release.unit_sha256)
+    host.changed()
+    assert release.switch(host) is None
+    paper.facts["state"]["unit_sha256"] = "touched"
+    host.changed()
+    assert release.switch(host) is not None
+
+
+UNIT = {
+    "name": "llama-0", "active": "active", "sub": "running", "enabled": True, "restarts": 0, "result": "", "pid": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        (None, "does not run"),
+        ({"active": "failed"}, "failed"),
+        ({"active": "inactive"}, "inactive"),
+        ({"running_config": "another"}, "configuration changed"),
+        ({"owed": True}, "changed by hand"),
+        ({"enabled": False}, "enable"),
+        ({}, ""),
+    ],
+)
+def test_an_instance_is_started_for_a_reason_and_left_alone_without(unit: dict[str, Any] | None, said: str) -> None:
+    paper = PaperHost()
+    host = host_run(paper)
+    release.stage(host)
+    assert host.release is not None
+    running = {**UNIT, "running_config": host.release.configs["llama-0"], **(unit or {})}
+    paper.facts["state"]["instances"] = [] if unit is None else [running]
+    host.changed()
+    found = service.running(host)
+    assert (found.summary if found else "").count(said) >= bool(said)
+    assert (found is None) is (unit == {})
+
+
+@pytest.mark.parametrize(
+    ("unit", "stopped"),
+    [
+        ({"name": "old-0"}, True),
+        ({"name": "old-0", "active": "inactive", "enabled": False}, False),
+        ({"name": "old-0", "active": "failed", "enabled": True}, True),
+        ({"name": "llama-0"}, False),
+    ],
+)
+def test_only_what_is_not_planned_and_could_run_is_stopped(unit: dict[str, Any], stopped: bool) -> None:
+    paper = PaperHost()
+    paper.facts["state"]["instances"] = [{**UNIT, "running_config": "", **unit}]
+    assert (service.retire(host_run(paper)) is not None) is stopped
+
+
+def test_before_execution_no_step_waits_for_a_server() -> None:
+    paper = PaperHost()
+    host = host_run(paper, live=False)
+    for step in (preflight.verdict, gpus.facts, gate.passed, record.finish, driver.activate):
+        assert step(host) is None
+    assert not host.finished
+    assert not [call for call in paper.calls if call.startswith("gate")]
