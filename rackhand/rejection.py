@@ -12,7 +12,7 @@ READ_THE_JOURNAL = "read its journal on the host: journalctl -u {unit} -n 100"
 _LISTENER = "see who listens there (ss -ltnp 'sport = :{port}' on the host)"
 _BROKEN = "this vLLM does not generate properly: try another engine_version, or undo the last change to serve_options"
 NEXT_STEPS = {
-    "gate-timeout": "it hangs or is overloaded: systemctl restart {unit} on the host, or raise gate_request_timeout_s",
+    "gate-timeout": f"it hangs or is overloaded: raise gate_request_timeout_s, or {READ_THE_JOURNAL}",
     "gate-version": f"{_LISTENER}, then run again",
     "gate-model": f"{_LISTENER}, or correct model_name",
     "gate-context": f"{_LISTENER}, or set serve_max_model_len",
@@ -43,7 +43,7 @@ def hopeless(host: str, item: Mapping[str, Any]) -> RackhandError | None:
 def late(host: str, item: Mapping[str, Any], limit_s: int) -> RackhandError:
     """Explain an engine that did not answer in time; names the phase of the start in which it is."""
     phase = startup_phase(item["journal"]) or "before its first line"
-    what = f"no answer on /health within {limit_s} s, last seen {phase}"
+    what = f"/health did not answer 200 within {limit_s} s, last seen {phase}"
     again = f"raise gate_start_timeout_s if it only needs longer, else {READ_THE_JOURNAL}"
     return _told(host, item, "gate-start-timeout", what, again)
 

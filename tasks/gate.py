@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rackhand import rejection
@@ -38,7 +38,8 @@ def passed(host: HostRun) -> Change | None:
     if pending:
         seen = _look(host, pending, Start(restarts=dict.fromkeys(pending)), 0)
         start = Start(restarts={item["name"]: item["unit"]["restarts"] for item in seen})
-        blame(host, prove(host, pending, start))
+        errors = prove(host, pending, start)
+        blame(host, {name: _left_running(name, error) for name, error in errors.items()})
     return None
 
 
@@ -60,6 +61,12 @@ def prove(host: HostRun, names: list[str], start: Start) -> Errors:
     for name in errors.keys() - host.gated.keys():
         host.gated[name] = _outcome(host, {"name": name, "failure": "not ready", "version": "", "text": ""}, None)
     return errors
+
+
+def _left_running(name: str, error: RackhandError) -> RackhandError:
+    """Say what became of a unit that had passed before: nothing, because it may still serve somebody."""
+    again = f"the unit is left as it is (systemctl restart vllm@{name} on the host restarts it)"
+    return replace(error, next_step=f"{error.next_step}; {again}")
 
 
 def _await(host: HostRun, names: list[str], start: Start) -> Errors:

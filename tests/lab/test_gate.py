@@ -59,21 +59,21 @@ FAULTS = (
     Fault(
         name="hangs-at-start",
         code="gate-start-timeout",
-        what="no answer on /health within 10 s, last seen starting the engine",
+        what="/health did not answer 200 within 10 s, last seen starting the engine",
         next_step="raise gate_start_timeout_s",
         quoted="Waiting for 1 worker process to become ready.",
     ),
     Fault(
         name="unhealthy",
         code="gate-start-timeout",
-        what="no answer on /health within 10 s, last seen serving",
+        what="/health did not answer 200 within 10 s, last seen serving",
         next_step="raise gate_start_timeout_s",
     ),
     Fault(
         name="hangs-at-completion",
         code="gate-timeout",
         what="/v1/completions did not answer within 2 s",
-        next_step="systemctl restart {unit} on the host, or raise gate_request_timeout_s",
+        next_step="raise gate_request_timeout_s, or read its journal on the host: journalctl -u {unit}",
     ),
     Fault(
         name="wrong-model-name",
