@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rackhand import planner, seen
@@ -163,6 +163,7 @@ def test_a_default_of_ours_can_be_turned_off() -> None:
     assert "disable-fastapi-docs" not in found
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(NAME, VALUE, max_size=5))
 def test_whatever_is_wished_no_option_is_false_or_null_and_every_text_survives(wished_options: dict[str, Any]) -> None:
     release = rendered(survey("h100"), wished(serve_options=wished_options))
@@ -174,6 +175,7 @@ def test_whatever_is_wished_no_option_is_false_or_null_and_every_text_survives(w
             assert found[name] == value
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(st.from_regex(r"\A[A-Z_]{1,9}\Z"), TEXT, max_size=4))
 def test_every_variable_is_one_that_the_instance_gets(variables: dict[str, str]) -> None:
     wish = wished(serve_env=variables)

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rackhand.errors import RackhandError
 
 HERE = Path(__file__).parent
+# The same loader in C, where PyYAML was built with it: ten times as fast.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Entry(BaseModel):
@@ -50,7 +52,7 @@ AnyBook = TypeVar("AnyBook", bound=Book)
 def read(kind: type[AnyBook], path: Path) -> AnyBook:
     """Read and check one file; raises RackhandError `catalog` that names every bad key."""
     try:
-        raw: Any = yaml.safe_load(path.read_text())
+        raw: Any = yaml.load(path.read_text(), Loader=LOADER)
         return kind.model_validate(raw)
     except yaml.YAMLError as error:
         what = f"not YAML: {' '.join(str(error).split())}"

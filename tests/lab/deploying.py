@@ -41,7 +41,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A directory with an inventory for hosts of the test fleet; engines are stand-ins unless the data says otherwise."""
+    """A directory with an inventory for hosts of the test fleet; engines are stand-ins unless told otherwise."""
 
     fleet: Fleet
     directory: Path
@@ -67,12 +67,17 @@ class World:
         """Write the inventory; a host's data wins over `shared`."""
         path = self.directory / "world.py"
         listed = [(f"@lab/{name}", dict(data)) for name, data in hosts.items()]
-        path.write_text(f"world = ({listed!r}, {({**self.shared(), **shared})!r})\n")
+        path.write_text(f"world = ({listed!r}, { ({**self.shared(), **shared})!r})\n")
         return path
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of a run, with this environment's pyinfra."""
-        return [str(Path(sys.executable).with_name("pyinfra")), str(self.directory / "world.py"), "deploy.py", *arguments]
+        return [
+            str(Path(sys.executable).with_name("pyinfra")),
+            str(self.directory / "world.py"),
+            "deploy.py",
+            *arguments,
+        ]
 
     def deploy(
         self,
