@@ -1,6 +1,5 @@
 """The deploy on practice hosts, with stand-in engines: fresh, again, changed, interrupted."""
 
-from pathlib import Path
 
 import pytest
 
