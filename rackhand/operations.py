@@ -143,17 +143,18 @@ def _decide(step: Step, current: HostRun, live: bool) -> Change | None:
 
 def _apply(state: State, host: Host, current: HostRun, title: str, change: Change, begun: float) -> bool:
     host.log(f"{title}: {change.summary}")
+    failure: Exception | None = None
     try:
         change.apply()
     except Exception as error:
-        return _fail(state, host, current, title, error)
-    finally:
-        current.changed()
-        current.ended = time.monotonic()
-    current.steps.append(
-        StepOutcome(name=title, changed=True, summary=change.summary, seconds=round(time.monotonic() - begun, 1))
-    )
-    return True
+        failure = error
+    current.changed()
+    current.ended = time.monotonic()
+    # A step that failed may have changed something before it did: the report must not say that nothing changed.
+    summary = f"{change.summary}: failed" if failure else change.summary
+    seconds = round(current.ended - begun, 1)
+    current.steps.append(StepOutcome(name=title, changed=True, summary=summary, seconds=seconds))
+    return True if failure is None else _fail(state, host, current, title, failure)
 
 
 def _fail(state: State, host: Host, current: HostRun, title: str, error: Exception) -> bool:

@@ -64,7 +64,7 @@ def render(plan: Plan, settings: Settings, api_key: SecretStr | None, fabric: bo
     manifest = _manifest(plan, settings, configs, unit)
     identity = _digest(json.dumps(manifest, sort_keys=True))
     text = json.dumps({"id": identity, **manifest}, indent=1, sort_keys=True) + "\n"
-    files["manifest.json"] = RenderedFile(text=text, mode=PUBLIC)
+    files["manifest.json"] = RenderedFile(text=text, mode=PRIVATE)
     return Release(
         id=identity,
         files=files,

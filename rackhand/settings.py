@@ -126,7 +126,8 @@ def secret(source: str | None, key: str, where: str) -> SecretStr | None:
             "secret", f"{key}: cannot read {name} ({why})", where, "create the file, mode 0600"
         ) from None
     if not value or any(ord(character) < 32 for character in value):
-        what = f"{key}: {source} is empty or has several lines"
+        missing = kind == "env" and name not in os.environ
+        what = f"{key}: {source} is not set" if missing else f"{key}: {source} is empty or has several lines"
         raise RackhandError("secret", what, where, f"provide one line in {source}")
     return SecretStr(value)
 

@@ -144,7 +144,8 @@ def test_a_failing_step_ends_its_host_alone_and_the_report_quotes_the_evidence(d
     assert found.status is HostStatus.FAILED
     assert [(problem.code, problem.evidence) for problem in found.problems] == [("disk-full", ("E: No space left",))]
     assert bad.changing[-1] == "venv.build"
-    assert found.steps[-1].name == "GPUs | NVML facts"
+    assert (found.steps[-1].name, found.steps[-1].changed) == ("Engine | environment", True)
+    assert found.steps[-1].summary.endswith(": failed")
     assert result.status == 1
     assert "E: No space left" in result.said
 
