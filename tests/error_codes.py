@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from rackhand.catalog import failures
@@ -20,11 +21,18 @@ def sources() -> list[Path]:
     return sorted([*ROOT.glob("rackhand/**/*.py"), *ROOT.glob("tasks/*.py")])
 
 
-def all_codes() -> set[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a module; it takes a while for all of them."""
+    return ast.parse(path.read_text())
+
+
+@cache
+def all_codes() -> frozenset[str]:
     """Return every code that a run can end with."""
-    found = {code for path in sources() for code in written(ast.parse(path.read_text()))}
+    found = {code for path in sources() for code in written(parsed(path))}
     states = {f"nvml-{state}" for state in (*nvml.STATES.values(), *OUTER_STATES)}
-    return found | states | {failure.code for failure in failures()}
+    return frozenset(found | states | {failure.code for failure in failures()})
 
 
 def written(tree: ast.AST) -> Iterator[str]:

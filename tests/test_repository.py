@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.error_codes import ROOT, all_codes, sources
+from tests.error_codes import ROOT, all_codes, parsed, sources
 
 LONGEST_FILE, LONGEST_FUNCTION = 250, 25
 ERRORS = ROOT / "docs/reference/errors.md"
@@ -50,7 +50,7 @@ def named(path: Path) -> str:
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
     """Yield every function with its length, docstring left out."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
             yield f"{named(path)}: {node.name}", (node.end_lineno or 0) - first.lineno + 1
