@@ -43,12 +43,13 @@ def install(
     Raises Problem; no package and no pin has moved when the version is not on offer or other packages would go.
     """
     deadline = time.monotonic() + timeout_s
-    _trust(key_url, fingerprint)
-    files.write(SOURCE, f"Types: deb\nURIs: {repository_url}/\nSuites: /\nSigned-By: {KEYRING}\n")
-    _update(repository_url, _left_s(deadline))
-    wanted = [*_wanted(packages, _members(pinned), version, repository_url), *_headers()]
-    changes = ["--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends", "install", *wanted]
-    with _pinned(pinned, version):
+    with _as_before_on_failure(KEYRING, SOURCE, PIN):
+        _trust(key_url, fingerprint)
+        files.write(SOURCE, f"Types: deb\nURIs: {repository_url}/\nSuites: /\nSigned-By: {KEYRING}\n")
+        _update(repository_url, _left_s(deadline))
+        wanted = [*_wanted(packages, _members(pinned), version, repository_url), *_headers()]
+        changes = ["--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends", "install", *wanted]
+        files.write(PIN, _pin(pinned, version))
         apt.get(["--simulate", *changes], "driver-simulate", _left_s(deadline))
         _refuse_surprises(command.read("driver-simulate"), pinned)
     files.write(UNATTENDED, _unattended())
@@ -119,20 +120,22 @@ def _update(repository_url: str, timeout_s: int) -> None:
 
 
 @contextlib.contextmanager
-def _pinned(patterns: Sequence[str], version: str) -> Iterator[None]:
-    """Pin the set to `version`; the pin from before comes back when the body fails."""
-    before = PIN.read_text() if PIN.exists() else None
-    files.write(
-        PIN, f"Package: {' '.join(patterns)}\nPin: version {version}-*\nPin-Priority: {PRIORITY_ALLOWING_DOWNGRADE}\n"
-    )
+def _as_before_on_failure(*paths: Path) -> Iterator[None]:
+    """Put files back when the body fails: a source that apt refuses would break every later apt-get update."""
+    before = {path: path.read_bytes() if path.exists() else None for path in paths}
     try:
         yield
     except Problem:
-        if before is None:
-            PIN.unlink()
-        else:
-            files.write(PIN, before)
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                files.write(path, content)
         raise
+
+
+def _pin(patterns: Sequence[str], version: str) -> str:
+    return f"Package: {' '.join(patterns)}\nPin: version {version}-*\nPin-Priority: {PRIORITY_ALLOWING_DOWNGRADE}\n"
 
 
 def _unattended() -> str:

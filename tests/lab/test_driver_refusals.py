@@ -102,6 +102,8 @@ def test_a_repository_signed_by_somebody_else_is_refused_by_apt(world: World, ho
     )
     line = failed(result, HOST, "repository-signature")
     assert "/foreign" in line
+    update = host.run(["apt-get", "update", "--error-on=any"])
+    assert update.returncode == 0, "the refused repository is gone again: " + update.stderr
     assert versions(host) == before
     healed = world.deploy(ONE, driver_version=NEW)
     assert healed.status == 0, healed.printed
