@@ -1,6 +1,5 @@
 """The deploy on practice hosts, with stand-in engines: fresh, again, changed, interrupted."""
 
-
 import pytest
 
 from rackhand.lab.fleet import Fleet
