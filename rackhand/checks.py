@@ -139,7 +139,12 @@ def _ability(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]
         least = engine(settings.engine_version).capability
     except RackhandError:
         return  # already reported by the engine's own check
+    branch = int(settings.driver_branch)
     for gpu in inventory(survey).gpus:
+        oldest, newest = int(gpu.card.min_branch), int(gpu.card.max_branch or branch)
+        if gpu.card.capability >= least and settings.driver_manage and not oldest <= branch <= newest:
+            what = f"{gpu.card.name} at {gpu.address} needs driver branch {oldest} or newer, {branch} is wished"
+            yield _problem(host, "driver-branch", what, f"set driver_branch to {oldest} or newer; 580 is the default")
         if gpu.card.capability < least:
             have, need = (".".join(map(str, pair)) for pair in (gpu.card.capability, least))
             wanted = f"vLLM {settings.engine_version} needs {need}"

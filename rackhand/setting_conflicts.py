@@ -23,12 +23,19 @@ OWNED_OPTIONS = {
     "gpu-memory-utilization": "use serve_gpu_memory_utilization",
     "shutdown-timeout": "use serve_shutdown_timeout_s",
 }
+OWNED_VARIABLES = ("PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "RACKHAND_CONFIG", "VLLM_PORT")
 _SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSPHRASE|API_?KEY|ACCESS_KEY)$", re.IGNORECASE)
 
 
 def conflicts(values: Mapping[str, Any]) -> list[str]:
     """Return one sentence for every contradiction among the settings; values may have any type."""
-    return [*_model_source(values), *_public_bind(values), *_owned_options(values), *_secret_environment(values)]
+    return [
+        *_model_source(values),
+        *_public_bind(values),
+        *_owned_options(values),
+        *_owned_environment(values),
+        *_secret_environment(values),
+    ]
 
 
 def _model_source(values: Mapping[str, Any]) -> list[str]:
@@ -61,6 +68,17 @@ def _owned_options(values: Mapping[str, Any]) -> list[str]:
     options = values.get("serve_options")
     owned = sorted(OWNED_OPTIONS.keys() & options.keys()) if isinstance(options, Mapping) else []
     return [f"serve_options must not hold '{name}': {OWNED_OPTIONS[name]}" for name in owned]
+
+
+def _owned_environment(values: Mapping[str, Any]) -> list[str]:
+    environment = values.get("serve_env")
+    given = environment if isinstance(environment, Mapping) else {}
+    owned = sorted(given.keys() & set(OWNED_VARIABLES))
+    broken = sorted(str(name) for name, value in given.items() if "\0" in str(value))
+    return [
+        *(f"serve_env must not hold {name}: rackhand derives it from the plan" for name in owned),
+        *(f"serve_env {name} holds a NUL character, which no environment can" for name in broken),
+    ]
 
 
 def _secret_environment(values: Mapping[str, Any]) -> list[str]:

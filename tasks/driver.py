@@ -1,10 +1,10 @@
 """The NVIDIA driver: installed at exactly the planned version, pinned, held, and loaded."""
 
-import re
 from fnmatch import fnmatch
 
 from rackhand.catalog import DriverSet
 from rackhand.operations import Change
+from rackhand.remote.driver import upstream
 from rackhand.run import HostRun
 from rackhand.session import inner_s
 from rackhand.settings import Settings
@@ -87,12 +87,7 @@ def _installed(seen: Survey, packages: DriverSet, version: str) -> bool:
     """Every package that was asked for has the version, and every member of the set is on hold."""
     have, held = seen.packages.installed, seen.packages.held
     members = [name for name in have if any(fnmatch(name, pattern) for pattern in packages.pinned)]
-    return all(_upstream(have.get(name, "")) == version for name in packages.install) and set(members) <= set(held)
-
-
-def _upstream(package_version: str) -> str:
-    """Strip epoch and Debian revision: `1:580.95.05-1` is driver 580.95.05."""
-    return re.split(r"[-~+]", package_version.split(":", 1)[-1])[0]
+    return all(upstream(have.get(name, "")) == version for name in packages.install) and set(members) <= set(held)
 
 
 def _key_url(packages: DriverSet, settings: Settings) -> str:

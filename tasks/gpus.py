@@ -3,6 +3,16 @@
 from rackhand.operations import Change
 from rackhand.run import HostRun
 
+NEXT_STEPS = {
+    "no-library": "run again; with driver_manage off install the driver",
+    "not-loaded": "see the kernel log (dmesg | grep -i nvidia) on the host for why",
+    "mismatch": "reboot the host",
+    "lost": "look for Xid lines in the kernel log; reset the GPU, reboot or replace it",
+    "no-permission": "see owner and mode of /dev/nvidia* on the host",
+    "hangs": "look for Xid lines in the kernel log; the GPU needs a reset or a reboot",
+    "crashed": "reinstall the driver; see the kernel log on the host",
+}
+
 
 def facts(host: HostRun) -> Change | None:
     """Require that NVML works and shows the planned GPUs, and finish the plan with their UUIDs."""
@@ -13,7 +23,7 @@ def facts(host: HostRun) -> Change | None:
         raise host.error(
             f"nvml-{nvml.state}",
             f"NVML does not work: {nvml.detail or nvml.state}",
-            "look at the kernel log (dmesg | grep NVRM) on the host",
+            NEXT_STEPS.get(nvml.state, "look it up in the kernel log (dmesg | grep NVRM) on the host"),
         )
     before = host.planned
     host.replan()

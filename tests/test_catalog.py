@@ -1,7 +1,6 @@
 """The catalogue says what is known of the world, and refuses contradictions and what it does not know."""
 
 import re
-from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -209,14 +208,6 @@ def test_an_arm_server_gets_its_own_directory_or_a_refusal() -> None:
     assert driver.repository_url.endswith("/ubuntu2404/sbsa")
     with pytest.raises(RackhandError, match="no aarch64"):
         catalog.driver_packages("debian", "12", "580", nvswitch=False, architecture="aarch64")
-
-
-def test_580_is_supported_until_june_2028_and_a_new_feature_branch_never_is() -> None:
-    assert catalog.branch("580").supported_on(date(2028, 6, 30))
-    assert not catalog.branch("580").supported_on(date(2028, 7, 1))
-    assert not catalog.branch("615").supported_on(date(2026, 11, 23))
-    assert not catalog.branch("610").supported_on(date(2026, 8, 1))
-    assert not catalog.branch("570").supported_on(date(2026, 11, 23))
 
 
 def test_the_branch_of_a_version_is_what_stands_before_the_first_dot() -> None:

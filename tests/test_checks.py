@@ -43,6 +43,14 @@ def test_a_fault_of_the_system_is_named(change: dict[str, Any], code: str, said:
     assert problem.next_step
 
 
+def test_a_card_that_is_newer_than_the_wished_driver_branch_is_named_with_the_branch_it_needs() -> None:
+    (problem,) = hardware(survey("b300"), driver_branch="570")
+    assert problem.code == "driver-branch"
+    assert "needs driver branch 580 or newer, 570 is wished" in problem.what
+    assert hardware(survey("b300"), driver_branch="580") == []
+    assert hardware(survey("b300"), driver_branch="570", driver_manage=False) == []
+
+
 def test_glibc_versions_are_compared_as_numbers_and_not_as_text() -> None:
     assert not checks.system("gpu-1", survey("h100", host__glibc="2.100"), wishes())
     assert checks.system("gpu-1", survey("h100", host__glibc="2.9"), wishes())

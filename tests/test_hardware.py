@@ -85,7 +85,6 @@ def test_each_generation_asks_for_its_kernel_module_and_branches(
 ) -> None:
     card = identify([pci(device)]).gpus[0].card
     assert (card.module, card.min_branch, card.max_branch) == (module, min_branch, max_branch)
-    assert card.module.open_works is (module is not Module.PROPRIETARY_ONLY)
 
 
 def test_b200_boards_need_a_fabric_manager_without_switches_on_the_bus_and_one_card_alone_does_not() -> None:

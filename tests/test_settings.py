@@ -222,3 +222,12 @@ def test_an_unset_variable_and_an_unreadable_file_are_refused_by_name(tmp_path: 
         with pytest.raises(RackhandError, match="serve_api_key_from") as caught:
             settings.secret(source, "serve_api_key_from", "rack1")
         assert source.partition(":")[2] in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["PATH", "CUDA_VISIBLE_DEVICES", "RACKHAND_CONFIG", "VLLM_PORT"])
+def test_variables_that_follow_from_the_plan_are_refused_by_name(name: str) -> None:
+    assert f"serve_env must not hold {name}: rackhand derives it from the plan" in refusal(serve_env={name: "0"})
+
+
+def test_a_value_that_no_environment_can_hold_is_refused_by_name() -> None:
+    assert "serve_env NAME holds a NUL character" in refusal(serve_env={"NAME": "a\0b"})

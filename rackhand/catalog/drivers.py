@@ -38,10 +38,6 @@ class Branch(Entry):
     def cuda_major(self) -> int:
         return int(self.cuda.split(".")[0])
 
-    def supported_on(self, day: date) -> bool:
-        """Say whether NVIDIA supports the branch for fleets on `day`; a new-feature branch never is."""
-        return self.kind is not Kind.NFB and self.support_ends is not None and day <= self.support_ends
-
 
 class Repository(Entry):
     """NVIDIA's repository for one release of a distribution."""

@@ -19,10 +19,6 @@ class Module(StrEnum):
     OPEN_ONLY = "open-only"
     PROPRIETARY_ONLY = "proprietary-only"
 
-    @property
-    def open_works(self) -> bool:
-        return self is not Module.PROPRIETARY_ONLY
-
 
 class Fabric(StrEnum):
     """Who runs a card's NVLink fabric besides PCI switches: nobody, the host (B200, B300), the rack (GB200)."""

@@ -162,15 +162,15 @@ def _wanted(packages: Sequence[str], members: Sequence[str], version: str, repos
     """
     offers = _offers([*packages, *members])
     for name in packages:
-        if not any(_upstream(entry) == version for entry in offers.get(name, [])):
-            known = {_upstream(entry) for entry in offers.get(name, [])}
+        if not any(upstream(entry) == version for entry in offers.get(name, [])):
+            known = {upstream(entry) for entry in offers.get(name, [])}
             shown = ", ".join(sorted(known, key=lambda text: [*map(int, re.findall(r"\d+", text))])) or "none"
             raise Problem(
                 "driver-version",
                 f"{repository_url} has no {name} {version} (offered: {shown})",
                 "set driver_version to an offered one; nothing was installed",
             )
-    first = {name: entry for name, found in offers.items() for entry in found[::-1] if _upstream(entry) == version}
+    first = {name: entry for name, found in offers.items() for entry in found[::-1] if upstream(entry) == version}
     return [f"{name}={entry}" for name, entry in first.items()]
 
 
@@ -185,7 +185,7 @@ def _offers(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _upstream(package_version: str) -> str:
+def upstream(package_version: str) -> str:
     """Strip epoch and revision: `1:580.95.05-1` is driver 580.95.05."""
     return re.split(r"[-~+]", package_version.split(":", 1)[-1])[0]
 
