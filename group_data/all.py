@@ -10,7 +10,7 @@ Secrets never stand here: name their source (`env:NAME` or `file:PATH` on this m
 driver_manage = True
 # Branch to follow inside NVIDIA's repository.
 driver_branch = "580"
-# Exact version to install; None takes the newest of the branch.
+# Exact version of that branch; None keeps a working driver of the branch, and installs the newest known one elsewhere.
 driver_version = None
 # Repository to install from, without a final slash; None takes NVIDIA's own for the host's distribution.
 driver_repository_url = None

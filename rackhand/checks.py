@@ -18,24 +18,26 @@ OURS = "vllm@"
 
 def system(host: str, survey: Survey, wishes: Wishes) -> list[Problem]:
     """Check the operating system, the disk and the engine's needs."""
-    return [*_os(host, survey), *_disk(host, survey, wishes), *_engine(host, survey, wishes.settings)]
+    return [*_os(host, survey, wishes.settings), *_disk(host, survey, wishes), *_engine(host, survey, wishes.settings)]
 
 
-def _os(host: str, survey: Survey) -> Iterator[Problem]:
+def _os(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
     if not survey.host.systemd:
         yield _problem(host, "no-systemd", "systemd does not run here", "use a host that was booted with systemd")
-    if survey.driver.runfile:
+    managed, ready = settings.driver_manage, survey.driver.ready
+    if survey.driver.runfile and managed:
         yield _problem(
             host,
             "runfile-driver",
             "a driver from NVIDIA's .run installer is here",
             "run nvidia-uninstall on the host first",
         )
-    if survey.driver.nouveau:
+    # The driver packages bring the blacklist, and the reboot after them ends nouveau.
+    if survey.driver.nouveau and not ready and not (managed and settings.driver_reboot_allowed):
         yield _problem(
             host, "nouveau", "the nouveau driver is loaded", "blacklist nouveau, rebuild the initramfs and reboot"
         )
-    if survey.host.secure_boot:
+    if survey.host.secure_boot and managed and not ready:
         yield _problem(
             host,
             "secure-boot",

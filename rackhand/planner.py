@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from rackhand import checks
-from rackhand.catalog import driver_packages
+from rackhand.catalog import branch_of, driver_packages
 from rackhand.errors import RackhandError
 from rackhand.layout import Layout, lay_out
 from rackhand.outcome import Problem
@@ -74,7 +74,13 @@ def _driver(survey: Survey, settings: Settings, host: str) -> DriverPlan:
         )
     except RackhandError as error:
         raise RackhandError(error.code, error.what, host, error.next_step) from None
-    return DriverPlan(version=settings.driver_version or packages.latest, packages=packages)
+    return DriverPlan(version=settings.driver_version or _kept(survey, settings) or packages.latest, packages=packages)
+
+
+def _kept(survey: Survey, settings: Settings) -> str | None:
+    """Keep a working driver of the wished branch: a newer catalogue alone must not reboot a fleet."""
+    loaded = survey.driver.loaded
+    return loaded if loaded and survey.driver.ready and branch_of(loaded) == settings.driver_branch else None
 
 
 def _words(

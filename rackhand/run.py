@@ -137,13 +137,14 @@ class Run:
         """Remember who takes part, and make sure that the report is written even after a crash or Ctrl-C."""
         self.expected, self.unreachable = expected, unreachable
         atexit.register(self.finish)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._terminate)
 
     def _terminate(self, number: int, _frame: object) -> None:
         """End at once: an exception would come up in whatever greenlet runs now, and might leave the others waiting."""
         self.terminated = number
-        self.write("Interrupted: steps that hosts have begun go on there; run again to continue from where they are.")
+        with contextlib.suppress(OSError):
+            self.write("Interrupted: steps that hosts have begun go on there; run again to continue from there.")
         self.finish()
 
     @property
@@ -158,22 +159,25 @@ class Run:
     def finish(self) -> None:
         """Print the table, write the report, and leave with a failure where pyinfra would exit 0 (Ctrl-C)."""
         outcome = self.outcome()
-        self.write(report.plan_text(outcome) if outcome.dry else report.table(outcome, _width()))
-        written = outcome.dry or self._report(outcome)
+        # The file comes first: the terminal may be gone.
+        written, where = (True, "") if outcome.dry else self._report(outcome)
+        with contextlib.suppress(OSError):
+            self.write(report.plan_text(outcome) if outcome.dry else report.table(outcome, _width()))
+            if where:
+                self.write(where)
         if self.terminated or not outcome.good or not written:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(128 + self.terminated if self.terminated else 1)
 
-    def _report(self, outcome: RunOutcome) -> bool:
-        """Write the report file; tell whether that worked."""
+    def _report(self, outcome: RunOutcome) -> tuple[bool, str]:
+        """Write the report file; tell whether that worked, and where it is or why not."""
         try:
             path = report.write(outcome, Path(self.report_dir))
         except RackhandError as error:
-            self.write(str(error))
-            return False
-        self.write(f"Report: {path}")
-        return True
+            return False, str(error)
+        return True, f"Report: {path}"
 
     def outcome(self) -> RunOutcome:
         """Freeze what happened."""
@@ -198,9 +202,7 @@ class Run:
             name=host.name,
             status=self._status(host),
             gpus=plan.cards if plan else (host.refusal.cards if host.refusal else ""),
-            driver=host.seen.nvml.driver
-            if host.seen and host.seen.nvml.driver
-            else (plan.driver.version if plan else ""),
+            driver=(host.seen.nvml.driver if host.seen else "") or (plan.driver.version if plan else ""),
             vllm=settings.engine_version if settings else "",
             model=settings.model_name if settings else "",
             release=host.release.id if host.release else "",
@@ -218,11 +220,8 @@ class Run:
         if host.problems:
             return HostStatus.FAILED
         if not self.executing:
-            return (
-                HostStatus.NOT_RUN
-                if any(other.refusal or other.problems for other in self.hosts.values())
-                else HostStatus.PLANNED
-            )
+            blocked = any(other.refusal or other.problems for other in self.hosts.values())
+            return HostStatus.NOT_RUN if blocked or host.plan is None else HostStatus.PLANNED
         if not host.finished:
             return HostStatus.INTERRUPTED
         return HostStatus.HEALTHY if any(step.changed for step in host.steps) else HostStatus.UNCHANGED

@@ -31,6 +31,7 @@ def conflicts(values: Mapping[str, Any]) -> list[str]:
     """Return one sentence for every contradiction among the settings; values may have any type."""
     return [
         *_model_source(values),
+        *_driver_version(values),
         *_public_bind(values),
         *_owned_options(values),
         *_owned_environment(values),
@@ -45,6 +46,13 @@ def _model_source(values: Mapping[str, Any]) -> list[str]:
     if hub is not None and len(str(values.get("model_revision") or "")) != 40:
         return ["model_hub_id needs model_revision, the full 40-digit commit: a branch name can change under you"]
     return []
+
+
+def _driver_version(values: Mapping[str, Any]) -> list[str]:
+    version, branch = values.get("driver_version"), values.get("driver_branch")
+    if not isinstance(version, str) or not isinstance(branch, str) or version.startswith(f"{branch}."):
+        return []
+    return ["driver_version is not of driver_branch: set driver_branch to what stands before its first dot"]
 
 
 def _public_bind(values: Mapping[str, Any]) -> list[str]:

@@ -30,8 +30,6 @@ def test_a_good_host_has_no_problem(found: Survey) -> None:
     [
         ({"host__systemd": False}, "no-systemd", "systemd"),
         ({"driver__runfile": True}, "runfile-driver", ".run installer"),
-        ({"driver__nouveau": True}, "nouveau", "nouveau"),
-        ({"host__secure_boot": True}, "secure-boot", "Secure Boot"),
         ({"host__glibc": "2.17"}, "glibc-too-old", "2.17"),
         ({"resources__disk_free_mib": 1_000}, "disk-too-small", "1,000 MiB are free"),
     ],
@@ -41,6 +39,20 @@ def test_a_fault_of_the_system_is_named(change: dict[str, Any], code: str, said:
     assert (problem.code, problem.where) == (code, "gpu-1")
     assert said in problem.what
     assert problem.next_step
+
+
+def test_nouveau_is_left_to_the_driver_packages_and_refused_where_they_may_not_act() -> None:
+    loaded = bare("h100", driver__nouveau=True)
+    assert checks.system("gpu-1", loaded, wishes()) == []
+    for hands_off in ({"driver_reboot_allowed": False}, {"driver_manage": False}):
+        assert [problem.code for problem in checks.system("gpu-1", loaded, wishes(**hands_off))] == ["nouveau"]
+
+
+def test_secure_boot_is_refused_only_where_a_module_has_yet_to_be_signed() -> None:
+    (problem,) = checks.system("gpu-1", bare("h100", host__secure_boot=True), wishes())
+    assert problem.code == "secure-boot"
+    assert checks.system("gpu-1", survey("h100", host__secure_boot=True), wishes()) == []
+    assert checks.system("gpu-1", bare("h100", host__secure_boot=True), wishes(driver_manage=False)) == []
 
 
 def test_a_card_that_is_newer_than_the_wished_driver_branch_is_named_with_the_branch_it_needs() -> None:

@@ -175,11 +175,11 @@ def test_a_dry_run_says_the_plan_and_changes_nothing(deploy: Deploy) -> None:
 
 
 def test_a_dry_run_on_a_refused_host_fails_with_every_reason(deploy: Deploy) -> None:
-    result = deploy({"a": PaperHost(cards=("p100",), changes={"driver.nouveau": True})}, "--dry")
+    result = deploy({"a": PaperHost(cards=("p100",), changes={"driver.runfile": True})}, "--dry")
     assert result.status == 1
     assert result.host("a").status is HostStatus.REFUSED
     assert "[gpu-too-old]" in result.said
-    assert "[nouveau]" in result.said
+    assert "[runfile-driver]" in result.said
 
 
 def test_the_report_is_written_and_holds_no_secret(deploy: Deploy) -> None:

@@ -106,7 +106,7 @@ def test_a_missing_driver_that_is_not_managed_is_a_reason() -> None:
 
 
 def test_a_refusal_lists_every_reason_with_the_host_and_a_next_step() -> None:
-    broken = survey(
+    broken = bare(
         "p100",
         host__systemd=False,
         host__secure_boot=True,
@@ -116,7 +116,7 @@ def test_a_refusal_lists_every_reason_with_the_host_and_a_next_step() -> None:
         driver__runfile=True,
         resources__disk_free_mib=100,
     )
-    refusal = refused(broken, wishes(gpu_count=2, gpu_model="H100"))
+    refusal = refused(broken, wishes(gpu_count=2, gpu_model="H100", driver_reboot_allowed=False))
     expected = {
         "no-systemd", "secure-boot", "glibc-too-old", "nouveau", "runfile-driver", "disk-too-small",
         "gpu-count", "gpu-model", "gpu-too-old", "unsupported-distribution",
@@ -166,3 +166,12 @@ def test_the_time_to_start_grows_with_the_weights(weight_bytes: int, expected_s:
 
 def test_a_wished_time_to_start_wins() -> None:
     assert planned(survey("h100"), wishes(gate_start_timeout_s=33)).start_timeout_s == 33
+
+
+def test_a_newer_catalogue_leaves_a_working_driver_of_the_branch_alone() -> None:
+    kept = planner.plan("gpu-1", survey("h100"), wishes(driver_version=None))
+    assert isinstance(kept, Plan)
+    assert kept.driver.version == DRIVER
+    fresh = planner.plan("gpu-1", bare("h100"), wishes(driver_version=None))
+    assert isinstance(fresh, Plan)
+    assert fresh.driver.version != DRIVER

@@ -183,7 +183,7 @@ def test_the_end_is_prepared_before_anything_happens(fleet: Run, monkeypatch: py
     monkeypatch.setattr("rackhand.run.signal.signal", lambda number, _: handled.append(number))
     fleet.begin(frozenset({"gpu-1"}), ())
     assert registered == [fleet.finish]
-    assert handled == [signal.SIGINT, signal.SIGTERM]
+    assert handled == [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     assert not fleet.complete
     joins(fleet, "gpu-1")
     assert fleet.complete

@@ -231,3 +231,7 @@ def test_variables_that_follow_from_the_plan_are_refused_by_name(name: str) -> N
 
 def test_a_value_that_no_environment_can_hold_is_refused_by_name() -> None:
     assert "serve_env NAME holds a NUL character" in refusal(serve_env={"NAME": "a\0b"})
+
+
+def test_a_driver_version_of_another_branch_is_refused() -> None:
+    assert "driver_version is not of driver_branch" in refusal(driver_version="570.211.01", driver_branch="580")

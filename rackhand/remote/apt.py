@@ -61,6 +61,12 @@ CAUSES = (
         "look at 'apt-get update' and /etc/apt/sources.list* on the host, then run again",
     ),
     (
+        r"Conflicting values set for option Signed-By regarding source (\S+)",
+        "repository-conflict",
+        "another file of the host names the same repository with another key: {}",
+        "find it with 'grep -rl' in /etc/apt/sources.list.d on the host, remove it, then run again",
+    ),
+    (
         r"held broken packages|unmet dependencies",
         "apt-conflict",
         "the wanted packages do not fit together with what is installed, pinned or held",

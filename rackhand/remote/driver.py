@@ -55,9 +55,17 @@ def install(
     files.write(UNATTENDED, _unattended())
     apt.get(changes, "driver-install", _left_s(deadline))
     members = _members(pinned)
-    subprocess.run(["systemctl", "enable", *services], check=True, capture_output=True)
     subprocess.run(["apt-mark", "hold", *members], check=True, capture_output=True)
+    _enable(services)
     return members
+
+
+def _enable(services: Sequence[str]) -> None:
+    done = subprocess.run(["systemctl", "enable", *services], capture_output=True, text=True, check=False)
+    if done.returncode:
+        names = ", ".join(services)
+        said = done.stderr.strip().splitlines()[-3:]
+        raise Problem("systemctl", f"systemctl enable {names} failed", "see 'systemctl status' on the host", said)
 
 
 def settle(timeout_s: int) -> None:
