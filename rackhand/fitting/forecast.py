@@ -1,0 +1,162 @@
+"""The forecast: the memory bill of one instance, and whether vLLM would start with it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rackhand.catalog.memory import memory_book
+from rackhand.fitting.activation import activation, newer_runner
+from rackhand.fitting.cache import Pool, pool
+from rackhand.fitting.terms import MIB, Device, Forecast, Measured, Serving, Term
+from rackhand.fitting.weights import StageLoad, stages
+from rackhand.models.spec import ModelSpec
+from rackhand.outcome import Problem
+
+NOTHING = Measured()
+WORKER = "vllm/v1/worker/gpu_worker.py, determine_available_memory"
+CACHE = "vllm/v1/core/kv_cache_utils.py, get_kv_cache_configs"
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The bill of one pipeline stage's ranks before the cache is cut; `left` is bytes for the cache."""
+
+    terms: tuple[Term, ...]
+    left: float
+    pool: Pool
+
+    @property
+    def blocks(self) -> int:
+        return self.pool.count(self.left)
+
+
+def forecast(spec: ModelSpec, device: Device, serving: Serving, measured: Measured | None = None) -> Forecast:
+    """Predict one instance on equal devices: every stage has its bill, the stage with the fewest blocks decides.
+
+    Source of the rule: vLLM takes total x gpu_memory_utilization, subtracts weights, the peak of a profile run, what
+    grew outside PyTorch and, on the older model runner, an estimate of its CUDA graphs; the rest is the KV cache.
+    """
+    known = measured or NOTHING
+    ranks = [_rank(spec, device, serving, known, load) for load in stages(spec, serving)]
+    tight = min(ranks, key=lambda rank: rank.blocks)
+    context = serving.max_model_len or spec.max_context
+    needed = tight.pool.blocks_per_sequence(context)
+    blocks = tight.blocks
+    reasons = tuple(_reasons(device, serving, tight, context, spec))
+    return Forecast(
+        fits=not reasons,
+        context=context,
+        allowed_mib=_allowed(device, serving),
+        terms=(*tight.terms, _cache_term(tight, context)),
+        kv_tokens=int(blocks / needed * context),
+        max_context=tight.pool.longest(tight.left, spec.max_context),
+        sequences=blocks / needed,
+        reasons=reasons,
+    )
+
+
+def _allowed(device: Device, serving: Serving) -> float:
+    return device.total_mib * serving.gpu_memory_utilization
+
+
+def _rank(spec: ModelSpec, device: Device, serving: Serving, known: Measured, load: StageLoad) -> Rank:
+    terms = (
+        _weights(load, known),
+        _known(activation(spec, serving), known.activation_mib),
+        _graphs(spec, serving, load.layers, known),
+        _non_torch(serving, known),
+        _others(device),
+    )
+    charged = sum(term.mib for term in terms if term.name != "other_processes")
+    left = (_allowed(device, serving) - charged) * MIB
+    if serving.kv_cache_bytes is not None:
+        left = float(serving.kv_cache_bytes)
+    return Rank(terms, left, pool(spec, serving, load.layers))
+
+
+def _weights(load: StageLoad, known: Measured) -> Term:
+    extra = memory_book().loading.mib
+    term = Term(
+        name="weights",
+        mib=load.bytes / MIB + extra,
+        formula=f"{load.bytes / MIB:,.0f} MiB of tensors on this rank + {extra:.0f} MiB of tables and rounding",
+        source="safetensors headers or config.json; vllm/model_executor (how layers are divided)",
+    )
+    return _known(term, known.weights_mib)
+
+
+def _graphs(spec: ModelSpec, serving: Serving, layers: int, known: Measured) -> Term:
+    book = memory_book().graphs
+    charged = not serving.enforce_eager and not newer_runner(spec)
+    mib = book.base_mib + book.mib_per_layer * layers if charged else 0.0
+    why = "not estimated by this model runner" if not charged else f"{book.base_mib:.0f} + {layers} layers"
+    term = Term(name="cuda_graphs", mib=mib, formula=why, source="vllm/v1/worker/gpu_model_runner.py")
+    return _known(term, known.graphs_mib if charged else None)
+
+
+def _non_torch(serving: Serving, known: Measured) -> Term:
+    book = memory_book().non_torch
+    several = serving.tensor_parallel_size * serving.pipeline_parallel_size > 1
+    mib = book.parallel_mib if several else book.single_mib
+    words = "CUDA modules and NCCL buffers" if several else "CUDA modules"
+    return _known(Term(name="non_torch", mib=mib, formula=words, source=WORKER), known.non_torch_mib)
+
+
+def _others(device: Device) -> Term:
+    held = 0 if device.free_mib is None else max(0, device.total_mib - device.free_mib)
+    words = "total - free before the start" if held else "the card is idle"
+    return Term(name="other_processes", mib=held, formula=words, source="NVML")
+
+
+def _known(term: Term, measured: float | None) -> Term:
+    if measured is None:
+        return term
+    return Term(name=term.name, mib=measured, formula="measured on this class of host", source="ledger")
+
+
+def _cache_term(rank: Rank, context: int) -> Term:
+    return Term(
+        name="kv_cache",
+        mib=max(0.0, rank.left) / MIB,
+        formula=f"{rank.blocks:,} blocks of {rank.pool.block_bytes:,} bytes; {context:,} tokens take "
+        f"{rank.pool.blocks_per_sequence(context):,}",
+        source=CACHE,
+    )
+
+
+def _reasons(device: Device, serving: Serving, rank: Rank, context: int, spec: ModelSpec) -> Iterator[Problem]:
+    context_mib = memory_book().context.mib
+    free = (device.total_mib if device.free_mib is None else device.free_mib) - context_mib
+    allowed = _allowed(device, serving)
+    if free < allowed and serving.kv_cache_bytes is None:
+        share = max(0.0, int(free / device.total_mib * 100) / 100)
+        yield Problem(
+            code="memory-in-use",
+            what=f"{free:,.0f} MiB are free at the start and gpu-memory-utilization "
+            f"{serving.gpu_memory_utilization:g} asks for {allowed:,.0f}",
+            where=device.card,
+            next_step=f"end what holds the GPU, or set gpu-memory-utilization to at most {share:g}",
+        )
+    if context > spec.max_context:
+        yield Problem(
+            code="context-too-long",
+            what=f"{context:,} tokens are asked for and the model was made for {spec.max_context:,}",
+            where=spec.name,
+            next_step=f"set the context to at most {spec.max_context}",
+        )
+    needed = rank.pool.blocks_per_sequence(context)
+    if rank.left <= 0 or needed > rank.blocks:
+        yield _too_small(device, rank, context, spec)
+
+
+def _too_small(device: Device, rank: Rank, context: int, spec: ModelSpec) -> Problem:
+    need = rank.pool.blocks_per_sequence(context) * rank.pool.block_bytes / MIB
+    longest = rank.pool.longest(rank.left, spec.max_context)
+    there = max(0.0, rank.left) / MIB
+    return Problem(
+        code="does-not-fit",
+        what=f"needs {need / 1024:,.1f} GiB for {context:,} tokens, {there / 1024:,.1f} GiB are there"
+        if there
+        else f"weights and overhead alone take {-rank.left / MIB:,.0f} MiB more than {device.card} is allowed",
+        where=device.card,
+        next_step=f"set the context to at most {longest}" if longest else "more or larger GPUs, or a quantised model",
+    )
