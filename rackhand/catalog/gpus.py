@@ -61,7 +61,10 @@ class SwitchRange(IdRange):
 
 
 class CardRow(Entry):
-    """One product; `subsystem` (vendor:device) tells apart products that share an id."""
+    """One product; `subsystem` (vendor:device) tells apart products that share an id.
+
+    `usual` marks what people mean by a product's bare name where its cards differ (H100: SXM5, 80 GB).
+    """
 
     ids: Annotated[tuple[PciId, ...], Field(min_length=1)]
     subsystem: Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")] | None = None
@@ -71,6 +74,7 @@ class CardRow(Entry):
     memory_mib: Annotated[int, Field(gt=0)]
     min_branch: BranchName | None = None
     fabric: Fabric = Fabric.NONE
+    usual: bool = False
 
 
 class GpuBook(Book):
