@@ -48,12 +48,28 @@ class Instance:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedGpu:
-    """One GPU to use; `uuid` is empty until NVML could be asked."""
+    """One GPU to use, a card or a MIG slice of one; what only NVML knows has its default until NVML could be asked.
+
+    `memory_mib` counts the driver's own `reserved_mib`. `free_mib` is set where processes that are not ours hold
+    memory, and counts what ours would give back. `numa_node` is -1 where the host does not say; `cpus` is that node's
+    CPU list, empty where the host has one node. `peers` are the addresses that NVLink joins directly, None when not
+    known; `switched` says that NVSwitches join it with all other switched GPUs. `profile` is a slice's (3g.71gb); `mig`
+    is also true for a card on which MIG is on and that has no slice.
+    """
 
     address: str
     card: str
     memory_mib: int
     uuid: str = ""
+    capability: tuple[int, int] = (0, 0)
+    reserved_mib: int = 0
+    free_mib: int | None = None
+    numa_node: int = -1
+    cpus: str = ""
+    peers: tuple[str, ...] | None = None
+    switched: bool = False
+    mig: bool = False
+    profile: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

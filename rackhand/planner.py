@@ -6,7 +6,7 @@ from typing import TypeVar
 from rackhand import checks
 from rackhand.catalog import branch_of, driver_packages
 from rackhand.errors import RackhandError
-from rackhand.layout import Layout, lay_out
+from rackhand.layout.simple import Layout, lay_out
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan, Plan, PlannedGpu, Refusal
 from rackhand.seen import cards, gpus, has_fabric

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackhand.errors import RackhandError
-from rackhand.layout import Layout, lay_out
+from rackhand.layout.simple import Layout, lay_out
 from rackhand.plan import PlannedGpu
 from tests.surveys import CONFIG, address, uuid, wishes
 
