@@ -33,21 +33,20 @@ def _forward(spec: ModelSpec, serving: Serving) -> tuple[float, str]:
     book = memory_book()
     row = book.forward_eager if serving.enforce_eager else book.forward_compiled
     tokens, size = serving.max_num_batched_tokens, ELEMENT.get(serving.dtype, 2)
-    intermediate = _intermediate(spec) / serving.tensor_parallel_size
-    elements = row.hidden * spec.hidden_size + row.intermediate * intermediate
-    words = (
-        f"{tokens:,} tokens x ({row.hidden:g} x {spec.hidden_size:,} + "
-        f"{row.intermediate:g} x {intermediate:,.0f}) x {size} bytes"
-    )
-    return tokens * elements * size, words
+    wide = max(row.intermediate * spec.intermediate_size / serving.tensor_parallel_size, _experts(spec, serving))
+    words = f"{tokens:,} tokens x ({row.hidden:g} x {spec.hidden_size:,} + {wide:,.0f}) x {size} bytes"
+    return tokens * (row.hidden * spec.hidden_size + wide) * size, words
 
 
-def _intermediate(spec: ModelSpec) -> float:
-    """Return the widest activation of a layer per token: a dense MLP's, or all experts' that one token visits."""
+def _experts(spec: ModelSpec, serving: Serving) -> float:
+    """Return the elements per token of both workspaces of the fused experts, which hold every visit of every token.
+
+    Source: TritonExperts.workspace_shapes: visits x max(intermediate, hidden) and visits x max(2 intermediate, hidden).
+    """
     if spec.experts is None:
-        return spec.intermediate_size
-    visited = spec.experts.per_token + spec.experts.shared
-    return max(spec.intermediate_size, visited * spec.experts.intermediate_size)
+        return 0.0
+    each = spec.experts.intermediate_size / (1 if serving.expert_parallel else serving.tensor_parallel_size)
+    return spec.experts.per_token * (max(each, spec.hidden_size) + max(2 * each, spec.hidden_size))
 
 
 def _sampling(spec: ModelSpec, serving: Serving) -> tuple[float, str]:
