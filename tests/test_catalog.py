@@ -13,10 +13,17 @@ from rackhand.catalog.drivers import DriverBook
 from rackhand.catalog.engines import EngineBook
 from rackhand.catalog.failures import FailureBook
 from rackhand.catalog.gpus import GpuBook
+from rackhand.catalog.models import ModelBook
 from rackhand.errors import RackhandError
 from rackhand.lab import driver_packages as emulated
 
-BOOKS: dict[str, type[Book]] = {"gpus": GpuBook, "drivers": DriverBook, "engines": EngineBook, "failures": FailureBook}
+BOOKS: dict[str, type[Book]] = {
+    "gpus": GpuBook,
+    "drivers": DriverBook,
+    "engines": EngineBook,
+    "failures": FailureBook,
+    "models": ModelBook,
+}
 SUPPORTED = [("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "24.04")]
 
 
