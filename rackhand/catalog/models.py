@@ -13,7 +13,7 @@ from rackhand.errors import RackhandError
 
 
 class BytesFrom(StrEnum):
-    """How the weight bytes are known: the index's total_size or file sizes, or shapes × stored width."""
+    """How the weight bytes are known: the index's total_size or file sizes, or shapes and stored width."""
 
     INDEX = "index"
     COMPUTED = "computed"
