@@ -1,17 +1,20 @@
 """The weights of one attention layer, and what it keeps per token: grouped queries or a latent."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rackhand.models.families import Family, QkNorm, Trait
 from rackhand.models.matrices import Matrix
+from rackhand.models.plan import Layer
 from rackhand.models.reading import Reader
 from rackhand.models.spec import Attention, LayerGroup
+
+KV_HEADS = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heads:
-    """The shape of attention in elements; `window` in tokens."""
+    """The shape of attention in elements; `window` in tokens, `equal`: values are the keys."""
 
     hidden: int
     heads: int
@@ -20,6 +23,7 @@ class Heads:
     value_size: int
     window: int | None = None
     chunked: bool = False
+    equal: bool = False
 
 
 def heads(text: Reader) -> Heads:
@@ -27,8 +31,22 @@ def heads(text: Reader) -> Heads:
     hidden = text.size("hidden_size", "n_embd", "d_model")
     count = text.size("num_attention_heads", "n_head", "n_heads")
     size = text.size("head_dim", default=max(1, hidden // count))
-    kv_heads = text.size("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", default=count)
+    kv_heads = text.size(*KV_HEADS, default=count)
+    if "multi_query" in text and not text.flag("new_decoder_architecture"):
+        kv_heads = 1 if text.flag("multi_query") else count
     return Heads(hidden=hidden, heads=count, kv_heads=kv_heads, key_size=size, value_size=size)
+
+
+def in_layer(shape: Heads, text: Reader, layer: Layer) -> Heads:
+    """Return the shape in one layer: its window, and Gemma 4's wider heads of global layers."""
+    chunked = "attention_chunk_size" in text
+    if not layer.full or "global_head_dim" not in text:
+        return replace(shape, window=layer.window, chunked=chunked)
+    size, kv_heads = text.size("global_head_dim"), shape.kv_heads
+    equal = text.flag("attention_k_eq_v")
+    if equal:
+        kv_heads = text.size("num_global_key_value_heads", default=kv_heads)
+    return replace(shape, key_size=size, value_size=size, kv_heads=kv_heads, equal=equal)
 
 
 def group(shape: Heads) -> LayerGroup:
@@ -53,7 +71,8 @@ def grouped(shape: Heads, family: Family, text: Reader, prefix: str) -> Iterator
     )
     yield Matrix("attention", f"{prefix}.q_proj", queries * (2 if family.output_gate else 1), shape.hidden)
     yield Matrix("key-value", f"{prefix}.k_proj", keys, shape.hidden)
-    yield Matrix("key-value", f"{prefix}.v_proj", values, shape.hidden)
+    # Where values are the keys, vLLM loads the weights into both places.
+    yield Matrix("key-value", f"{prefix}.v_proj", values, shape.hidden, copied=shape.equal)
     yield Matrix("attention", f"{prefix}.o_proj", shape.hidden, shape.heads * shape.value_size)
     if says(text, family.qkv_bias):
         yield Matrix("biases", f"{prefix}.qkv_proj.bias", queries + keys + values)
@@ -67,8 +86,8 @@ def grouped(shape: Heads, family: Family, text: Reader, prefix: str) -> Iterator
 def _qk_norms(shape: Heads, family: Family, text: Reader, prefix: str) -> Iterator[Matrix]:
     if family.qk_norm is QkNorm.NONE or (family.qk_norm_key and not text.flag(family.qk_norm_key)):
         return
-    copies = 2 if family.qk_norm is QkNorm.HEAD else shape.heads + shape.kv_heads
-    yield Matrix("norms", f"{prefix}.qk_norm", copies * shape.key_size)
+    normed = 2 if family.qk_norm is QkNorm.HEAD else shape.heads + shape.kv_heads
+    yield Matrix("norms", f"{prefix}.qk_norm", normed * shape.key_size)
 
 
 def says(text: Reader, trait: Trait) -> bool:
@@ -106,9 +125,9 @@ def latent(text: Reader) -> Latent:
     )
 
 
-def latent_group(shape: Latent) -> LayerGroup:
-    """Describe what one layer of MLA keeps: one vector per token, shared by all heads."""
-    return LayerGroup(attention=Attention.MLA, layers=1, kv_heads=1, key_size=shape.kv_rank + shape.rope)
+def latent_groups(shape: Latent) -> Iterator[LayerGroup]:
+    """Yield what one layer of MLA keeps: one vector per token for all heads, and the indexer's key."""
+    yield LayerGroup(attention=Attention.MLA, layers=1, kv_heads=1, key_size=shape.kv_rank + shape.rope)
 
 
 def compressed(shape: Latent, prefix: str) -> Iterator[Matrix]:
@@ -124,6 +143,10 @@ def compressed(shape: Latent, prefix: str) -> Iterator[Matrix]:
     yield Matrix("norms", f"{prefix}.kv_a_layernorm", shape.kv_rank)
     yield Matrix("attention", f"{prefix}.kv_b_proj", shape.heads * (shape.nope + shape.value), shape.kv_rank)
     yield Matrix("attention", f"{prefix}.o_proj", shape.hidden, shape.heads * shape.value)
+    # For decoding vLLM keeps the up-projection a second time, in 16 bits (layers/attention/mla_attention.py in 0.26.0).
+    yield Matrix(
+        "latent-copies", f"{prefix}.W_UK_UV", shape.heads * (shape.nope + shape.value), shape.kv_rank, copied=True
+    )
     if shape.index_heads:
         yield from _indexer(shape, f"{prefix}.indexer")
 

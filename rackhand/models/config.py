@@ -1,97 +1,112 @@
 """From a config.json to a model spec: exact parameters, bytes, and what each layer keeps of a sequence. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rackhand.models import attention, feedforward
-from rackhand.models.families import FAMILIES, LLAMA, Family
+from rackhand.errors import RackhandError
+from rackhand.models import decoder, limits, towers
+from rackhand.models.decoder import Decoder
+from rackhand.models.families import FAMILIES, LLAMA, STRANGE, Family
+from rackhand.models.headers import Tensor, from_headers, from_index
 from rackhand.models.matrices import Matrix, parts
-from rackhand.models.quantization import storage
+from rackhand.models.quantization import Storage, storage
 from rackhand.models.reading import Reader
 from rackhand.models.spec import LayerGroup, ModelSpec
-from rackhand.models.windows import windows
 
-ELEMENT_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
+ELEMENT_BYTES = 2  # bfloat16 or float16, which is what vLLM loads
 
 
 def spec_from_config(
     config: Mapping[str, Any],
     name: str,
     *,
-    tensors: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
     total_bytes: int | None = None,
+    tensor_names: Collection[str] = (),
     quantize_config: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
     """Compute a model's spec from its config.json; `name` is for messages and the spec alone.
 
-    Raises RackhandError `model-unsupported` (not a decoder, or numbers are missing) or `model-config` (nonsense).
+    Bytes are those of `tensors` (safetensors headers), or scaled to `total_bytes` (an index, whose `tensor_names` tell
+    what vLLM skips), or computed. Raises RackhandError `model-unsupported` (not a decoder, or numbers are missing) or
+    `model-config` (nonsense).
     """
-    text = Reader(config, name)
-    family = FAMILIES.get(text.text("model_type"), LLAMA)
-    text = Reader(config, name, family.defaults)
-    layers = text.size("num_hidden_layers", "n_layer", "n_layers")
-    shape = attention.heads(text)
-    matrices, groups = _decoder(text, family, layers)
-    stored = storage(None, 2, name)
-    mixed = feedforward.mixture(text, layers)
+    top = Reader(config, name)
+    text, family, source = _text(top)
+    model = decoder.read(text, family, text.text("model_type"), tied=_tied(top, text, family), element_bytes=2)
+    stored = storage(_quantization(top, text, quantize_config), ELEMENT_BYTES, name)
+    tower = towers.read(top, model.heads.hidden)
+    matrices = [*model.matrices(), *tower.matrices]
+    spec = _spec(top, model, name, matrices, stored)
+    spec = replace(spec, multimodal=tower.kinds, source=source or tower.source)
+    if tensors:
+        return from_headers(spec, tensors, matrices, stored)
+    return from_index(spec, total_bytes, tensor_names) if total_bytes else spec
+
+
+def _spec(top: Reader, model: Decoder, name: str, matrices: Iterable[Matrix], stored: Storage) -> ModelSpec:
+    text = model.text
     return ModelSpec(
         name=name,
-        architecture=next(iter(text.words("architectures")), ""),
-        dtype="bfloat16",
-        layers=layers,
-        hidden_size=shape.hidden,
-        intermediate_size=text.size("intermediate_size", default=4 * shape.hidden),
-        vocab_size=text.size("vocab_size"),
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        head_size=shape.key_size,
-        max_context=text.size("max_position_embeddings", default=2048),
-        groups=merged(groups),
+        architecture=next(iter(top.words("architectures") or text.words("architectures")), ""),
+        dtype=limits.dtype(top, text),
+        layers=len(model.layers),
+        hidden_size=model.heads.hidden,
+        intermediate_size=model.width,
+        vocab_size=model.vocabulary,
+        heads=model.heads.heads,
+        kv_heads=model.heads.kv_heads,
+        head_size=model.heads.key_size,
+        max_context=limits.max_context(text, top.text("model_type") or model.kind),
+        groups=merged(model.groups()),
         parts=parts(matrices, stored),
         weights_source="computed",
-        experts=mixed.experts if mixed else None,
-        tied_embeddings=text.flag("tie_word_embeddings", default=family.tied),
+        quantization=stored.quantization,
+        experts=model.mixture.experts if model.mixture else None,
+        tied_embeddings=model.tied,
+        needs_remote_code=model.kind not in FAMILIES and "auto_map" in top,
     )
 
 
-def _decoder(text: Reader, family: Family, layers: int) -> tuple[list[Matrix], list[LayerGroup]]:
-    hidden = text.size("hidden_size", "n_embd", "d_model")
-    vocabulary = text.size("vocab_size")
-    matrices = [Matrix("embedding", "model.embed_tokens", vocabulary, hidden)]
-    groups = []
-    for mine, kept in _layers(text, family, layers):
-        matrices += mine
-        groups.append(kept)
-    matrices.append(Matrix("final-norm", "model.norm", hidden * (2 if family.norm_bias else 1)))
-    if not text.flag("tie_word_embeddings", default=family.tied):
-        matrices.append(Matrix("lm-head", "lm_head", vocabulary, hidden))
-    return matrices, groups
+def _text(top: Reader) -> tuple[Reader, Family, str]:
+    """Return the level that describes the decoder, its family, and what is not known; raises RackhandError."""
+    level = top
+    for _ in range(2):  # Omni models nest twice
+        nested = next((key for key in NESTED if isinstance(level.get(key), Mapping)), None)
+        level = level.table(nested) if nested else level
+    kind = level.text("model_type")
+    if level is not top and not kind:
+        kind = _inner_kind(top.text("model_type"))
+        level = Reader({**level.values, "model_type": kind}, top.where)
+    if kind in STRANGE or top.flag("is_encoder_decoder"):
+        what = f"layers of model type '{kind or 'unknown'}' are not known here"
+        raise RackhandError("model-unsupported", what, top.where, "name another model, or start vLLM on it by hand")
+    family = FAMILIES.get(kind, LLAMA)
+    source = "" if kind in FAMILIES else f"model type '{kind or 'unknown'}' is not known: computed as a usual decoder"
+    return Reader(level.values, top.where, family.defaults), family, source
 
 
-def _layers(text: Reader, family: Family, layers: int) -> Iterator[tuple[list[Matrix], LayerGroup]]:
-    shape = attention.heads(text)
-    mixed = feedforward.mixture(text, layers)
-    width = text.size("intermediate_size", "n_inner", default=4 * shape.hidden)
-    for layer, window in enumerate(windows(text, family, layers)):
-        prefix = f"model.layers.{layer}"
-        matrices = [Matrix("norms", f"{prefix}.norms", family.norms * shape.hidden * (2 if family.norm_bias else 1))]
-        if "kv_lora_rank" in text:
-            compressed = attention.latent(text)
-            matrices += attention.compressed(compressed, f"{prefix}.self_attn")
-            kept = attention.latent_group(compressed)
-        else:
-            mine = replace(shape, window=window)
-            matrices += attention.grouped(mine, family, text, f"{prefix}.self_attn")
-            kept = attention.group(mine)
-        if mixed and layer in mixed.on:
-            matrices += feedforward.sparse(mixed, text, family, shape.hidden, f"{prefix}.mlp")
-        else:
-            matrices += feedforward.dense(text, family, shape.hidden, width, f"{prefix}.mlp")
-        yield matrices, kept
+def _inner_kind(outer: str) -> str:
+    """Guess the decoder of a multimodal file that does not name it, as its configuration class would."""
+    inner = {"gemma3": "gemma3_text", "gemma4": "gemma4_text", "llava": "llama", "llava_next": "llama"}
+    return inner.get(outer, {"mistral3": "mistral", "pixtral": "mistral"}.get(outer, f"{outer}_text"))
 
 
-def merged(groups: list[LayerGroup]) -> tuple[LayerGroup, ...]:
+def _tied(top: Reader, text: Reader, family: Family) -> bool:
+    return text.flag("tie_word_embeddings", default=top.flag("tie_word_embeddings", default=family.tied))
+
+
+def _quantization(top: Reader, text: Reader, beside: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    for level in (top, text):
+        for key in ("quantization_config", "compression_config"):
+            if key in level:
+                return level.table(key).values
+    return beside
+
+
+def merged(groups: Iterable[LayerGroup]) -> tuple[LayerGroup, ...]:
     """Put layers that keep the same into one group, in the order of their first layer."""
     counts: dict[LayerGroup, int] = {}
     for group in groups:

@@ -15,7 +15,7 @@ PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk"
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """A mixture of experts; `shared_size` is the width of what all tokens pass through (0: nothing), `on` its layers."""
+    """A mixture of experts; `shared_size` is the width of the shared ones (0: none), `on` the layers that have it."""
 
     experts: Experts
     shared_size: int
@@ -29,23 +29,37 @@ def mixture(text: Reader, layers: int) -> Mixture | None:
         return None
     size = text.size("moe_intermediate_size", "expert_intermediate_size", "intermediate_size")
     shared = text.count("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
-    width = text.count("shared_expert_intermediate_size", "shared_intermediate_size", default=shared * size)
+    each = text.size("moe_shared_expert_intermediate_size", default=size)
+    width = text.count("shared_expert_intermediate_size", "shared_intermediate_size", default=shared * each)
+    if "interleave_moe_layer_step" in text:  # Llama 4: one shared expert, as wide as the others
+        shared, width = 1, size
     experts = Experts(
         count=count,
         per_token=min(count, text.size(*PER_TOKEN)),
         intermediate_size=size,
-        shared=shared or bool(width),
+        shared=shared or int(width > 0),
     )
     return Mixture(experts=experts, shared_size=width, on=frozenset(_expert_layers(text, layers)))
 
 
 def _expert_layers(text: Reader, layers: int) -> Iterator[int]:
-    first, dense = text.count("first_k_dense_replace"), set(text.numbers("mlp_only_layers"))
-    every = text.size("decoder_sparse_step", "moe_layer_freq", default=1)
+    """Yield the layers with experts; every family has its own keys for it."""
+    listed = text.numbers("moe_layers")
+    first = text.count("first_k_dense_replace", "moe_layer_start_index")
+    last = text.count("moe_layer_end_index", default=layers - 1)
+    without = set(text.numbers("mlp_only_layers"))
+    every, offset = _period(text)
     for layer in range(layers):
-        due = (layer + 1) % every == 0 if "decoder_sparse_step" in text else layer % every == 0
-        if layer >= first and layer not in dense and due:
+        due = layer in listed if listed else first <= layer <= last and layer % every == offset % every
+        if due and layer not in without:
             yield layer
+
+
+def _period(text: Reader) -> tuple[int, int]:
+    for key in ("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval"):
+        if key in text:
+            return (every := text.size(key)), every - 1
+    return text.size("expert_layer_period", "moe_layer_freq", default=1), text.count("expert_layer_offset")
 
 
 def dense(text: Reader, family: Family, hidden: int, size: int, prefix: str) -> Iterator[Matrix]:
@@ -59,13 +73,16 @@ def dense(text: Reader, family: Family, hidden: int, size: int, prefix: str) -> 
 def sparse(mixed: Mixture, text: Reader, family: Family, hidden: int, prefix: str) -> Iterator[Matrix]:
     """Yield the weights of one layer's router, experts and shared expert."""
     experts = mixed.experts
+    size, inner = experts.intermediate_size, text.count("moe_latent_size", default=hidden)
     yield Matrix("router", f"{prefix}.gate", experts.count, hidden)
-    if says(text, family.router_bias):
+    if family.router_bias:
         yield Matrix("router", f"{prefix}.gate.bias", experts.count)
-    if says(text, family.correction_bias):
+    if family.correction_bias:
         yield Matrix("router", f"{prefix}.gate.e_score_correction_bias", experts.count, fixed_bytes=4)
-    size = experts.intermediate_size
-    yield from _perceptron("experts", f"{prefix}.experts", hidden, size, family.gated_mlp, experts.count)
+    yield from _perceptron("experts", f"{prefix}.experts", inner, size, family.gated_mlp, experts.count)
+    if inner != hidden:
+        yield Matrix("latent", f"{prefix}.fc1_latent_proj", inner, hidden)
+        yield Matrix("latent", f"{prefix}.fc2_latent_proj", hidden, inner)
     if family.expert_bias:
         width = size * (2 if family.gated_mlp else 1) + hidden
         yield Matrix("biases", f"{prefix}.experts.bias", width, copies=experts.count)

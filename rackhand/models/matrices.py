@@ -11,7 +11,8 @@ from rackhand.models.spec import Part, Split, Stage
 class Matrix(NamedTuple):
     """One weight (`columns` 1: a vector), as the checkpoint names its module; `copies` for the experts of one layer.
 
-    `fixed_bytes` is the size of one element of what is kept in its own precision, whatever the model's dtype.
+    `fixed_bytes` is the size of one element of what is kept in its own precision, whatever the model's dtype; `copied`
+    marks what vLLM holds a second time: bytes, but no parameters.
     """
 
     part: str
@@ -20,6 +21,7 @@ class Matrix(NamedTuple):
     columns: int = 1
     copies: int = 1
     fixed_bytes: int | None = None
+    copied: bool = False
 
     @property
     def elements(self) -> int:
@@ -40,7 +42,8 @@ LINEAR = Traits(linear=True)
 # Linear layers that vLLM replicates: DeepSeek's down-projections and V3.2's indexer.
 LATENT = Traits(split=Split.WHOLE, linear=True)
 PARTS = {
-    "embedding": Traits(stage=Stage.FIRST),
+    "embeddings": Traits(stage=Stage.FIRST),
+    "embeddings-per-layer": Traits(stage=Stage.FIRST),
     "vision": Traits(stage=Stage.FIRST),
     "vision-linear": Traits(stage=Stage.FIRST, linear=True),
     "vision-whole": Traits(split=Split.WHOLE, stage=Stage.FIRST),
@@ -48,6 +51,7 @@ PARTS = {
     "attention": LINEAR,
     "key-value": Traits(split=Split.KV_HEADS, linear=True),
     "latent": LATENT,
+    "latent-copies": Traits(),
     "state": LINEAR,
     "state-vectors": Traits(),
     "mlp": LINEAR,
@@ -57,7 +61,7 @@ PARTS = {
     "biases": Traits(),
     "norms": WHOLE,
     "final-norm": Traits(split=Split.WHOLE, stage=Stage.LAST),
-    "lm-head": Traits(stage=Stage.LAST),
+    "lm_head": Traits(stage=Stage.LAST),
 }
 
 
@@ -66,7 +70,7 @@ def parts(matrices: Iterable[Matrix], storage: Storage) -> tuple[Part, ...]:
     elements = dict.fromkeys(PARTS, 0)
     taken = dict.fromkeys(PARTS, 0)
     for matrix in matrices:
-        elements[matrix.part] += matrix.elements
+        elements[matrix.part] += 0 if matrix.copied else matrix.elements
         taken[matrix.part] += _bytes(matrix, storage)
     return tuple(part(name, count, taken[name]) for name, count in elements.items() if count or taken[name])
 

@@ -11,7 +11,7 @@ NO_LAYERS = "num_hidden_layers"
 
 
 class Reader:
-    """One level of a config.json; keys that are absent or null fall back to the family's defaults, then to the call's."""
+    """One level of a config.json; keys that are absent or null fall back to the family's, then the call's defaults."""
 
     def __init__(self, values: Mapping[str, Any], where: str, defaults: Mapping[str, Any] | None = None) -> None:
         self.values = values

@@ -19,7 +19,7 @@ class LayerGroup:
     """Layers that keep the same per token.
 
     `key_size` and `value_size` are elements per token and key-value head. MLA: one head, key_size = kv_lora_rank +
-    qk_rope_head_dim, value_size 0. SLIDING and CHUNKED: `window` in tokens. STATE: `state_bytes` per sequence and layer.
+    qk_rope_head_dim, value_size 0. SLIDING and CHUNKED: `window` in tokens. STATE: bytes per sequence and layer.
     """
 
     attention: Attention
