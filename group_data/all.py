@@ -49,7 +49,7 @@ engine_build_timeout_s = 3600
 # Free disk that the environment needs before the download begins, in MiB.
 engine_disk_mib = 25_000
 
-# --- model: exactly one of model_path and model_hub_id ------------------------------------------------------------
+# --- model: exactly one of model_path, model_hub_id and model_catalogue -------------------------------------------
 
 # Name under which clients ask for the model. Required.
 # model_name = "llama-3.1-8b"
@@ -57,6 +57,8 @@ engine_disk_mib = 25_000
 model_path = None
 # Model on the hub, of the form "owner/name".
 model_hub_id = None
+# Id of a model in rackhand/catalog/models.yaml, which names the hub's model and its commit.
+model_catalogue = None
 # Commit of model_hub_id, all 40 digits.
 model_revision = None
 # Address of another hub, such as a mirror; None takes the public one.
@@ -76,11 +78,21 @@ serve_port = 8000
 serve_instances = "auto"
 # GPUs that one server spans; "auto" takes the fewest on which the model fits.
 serve_tensor_parallel_size = "auto"
-# Longest context, in tokens; None takes the model's own.
+# Stages that the layers of one server are divided into; "auto" takes more than one only where nothing else fits.
+serve_pipeline_parallel_size = "auto"
+# Shares of each GPU's memory for servers that share it, such as [0.45, 0.45]; empty gives every server GPUs of its own.
+serve_gpu_shares = []
+# What the servers are tuned for; "balanced" is vLLM's defaults where the memory allows them.
+serve_preset = "balanced"
+# Let presets quantise 16-bit weights to fp8 when they are loaded (throughput, latency, cost); slightly less precise.
+serve_allow_fp8 = False
+# Let presets keep the KV cache in fp8 (throughput, long-context, cost); slightly less precise.
+serve_allow_fp8_kv = False
+# Longest context, in tokens; None takes the model's own, "auto" the longest up to it that fits.
 serve_max_model_len = None
-# Share of a GPU's memory that one server may take.
-serve_gpu_memory_utilization = 0.92
-# Further vLLM options by their long names, such as {"max-num-seqs": 256}.
+# Share of a GPU's memory that one server may take; None takes vLLM's 0.92, or what the preset says.
+serve_gpu_memory_utilization = None
+# Further vLLM options by their long names, such as {"max-num-seqs": 256}; they win over presets.
 serve_options = {}
 # Further environment variables of the server; no secrets.
 serve_env = {}

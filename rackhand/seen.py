@@ -24,6 +24,8 @@ def gpus(survey: Survey) -> tuple[PlannedGpu, ...]:
                 card=found.card.name,
                 memory_mib=seen.memory_mib if seen else (found.card.memory_mib or UNKNOWN_MIB),
                 uuid=seen.uuid if seen else "",
+                capability=seen.capability if seen else found.card.capability,
+                reserved_mib=seen.reserved_mib if seen else 0,
             )
         )
     return tuple(planned)

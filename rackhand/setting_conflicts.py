@@ -8,17 +8,23 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from rackhand.setting_types import dashed
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 OWNED_OPTIONS = {
     "api-key": "it would be readable in the config file; use serve_api_key_from",
     "hf-token": "it would be readable in the config file; use model_hub_token_from",
     "config": "rackhand writes that file",
-    "model": "use model_path or model_hub_id",
+    "model": "use model_path, model_hub_id or model_catalogue",
     "served-model-name": "use model_name",
     "host": "use serve_host",
     "port": "use serve_port",
     "tensor-parallel-size": "use serve_tensor_parallel_size",
+    "pipeline-parallel-size": "use serve_pipeline_parallel_size",
+    "data-parallel-size": "rackhand makes one instance of each replica; use serve_instances",
+    "device-memory-utilization": "use serve_gpu_memory_utilization",
+    "device-ids": "rackhand derives them from the plan",
     "max-model-len": "use serve_max_model_len",
     "gpu-memory-utilization": "use serve_gpu_memory_utilization",
     "shutdown-timeout": "use serve_shutdown_timeout_s",
@@ -32,6 +38,7 @@ def conflicts(values: Mapping[str, Any]) -> list[str]:
     return [
         *_model_source(values),
         *_driver_version(values),
+        *_shares(values),
         *_public_bind(values),
         *_owned_options(values),
         *_owned_environment(values),
@@ -40,9 +47,9 @@ def conflicts(values: Mapping[str, Any]) -> list[str]:
 
 
 def _model_source(values: Mapping[str, Any]) -> list[str]:
-    path, hub = values.get("model_path"), values.get("model_hub_id")
-    if (path is None) == (hub is None):
-        return ["give exactly one of model_path (a directory here) and model_hub_id (owner/name)"]
+    hub = values.get("model_hub_id")
+    if sum(values.get(name) is not None for name in ("model_path", "model_hub_id", "model_catalogue")) != 1:
+        return ["give exactly one of model_path (a directory here), model_hub_id (owner/name) and model_catalogue"]
     if hub is not None and len(str(values.get("model_revision") or "")) != 40:
         return ["model_hub_id needs model_revision, the full 40-digit commit: a branch name can change under you"]
     return []
@@ -53,6 +60,12 @@ def _driver_version(values: Mapping[str, Any]) -> list[str]:
     if not isinstance(version, str) or not isinstance(branch, str) or version.startswith(f"{branch}."):
         return []
     return ["driver_version is not of driver_branch: set driver_branch to what stands before its first dot"]
+
+
+def _shares(values: Mapping[str, Any]) -> list[str]:
+    if not values.get("serve_gpu_shares") or values.get("serve_gpu_memory_utilization") is None:
+        return []
+    return ["serve_gpu_shares are the shares of the memory: leave out serve_gpu_memory_utilization"]
 
 
 def _public_bind(values: Mapping[str, Any]) -> list[str]:
@@ -73,7 +86,7 @@ def _address(host: str) -> str:
 
 
 def _owned_options(values: Mapping[str, Any]) -> list[str]:
-    options = values.get("serve_options")
+    options = dashed(values.get("serve_options"))
     owned = sorted(OWNED_OPTIONS.keys() & options.keys()) if isinstance(options, Mapping) else []
     return [f"serve_options must not hold '{name}': {OWNED_OPTIONS[name]}" for name in owned]
 

@@ -13,6 +13,7 @@ Seconds = Annotated[int, Field(ge=1, le=86_400)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Auto = Literal["auto"]
 Few = Annotated[int, Field(ge=1, le=64)]
+Share = Annotated[float, Field(ge=0.05, le=0.95)]
 Scalar = bool | int | float | str
 OptionValue = Annotated[
     Scalar | list[Scalar] | dict[str, Any],
@@ -67,6 +68,15 @@ OptionName = Annotated[
         description="the name of a vLLM option, lower case with dashes and without the leading --",
     ),
 ]
+
+
+def dashed(options: Any) -> Any:
+    """Write the names of vLLM's options with dashes, as it takes them in either form."""
+    if not isinstance(options, dict):
+        return options
+    return {name.replace("_", "-") if isinstance(name, str) else name: value for name, value in options.items()}
+
+
 # Narrow on purpose: a token pasted here must not pass for a variable or a file, because sources are named in errors.
 SecretSource = Annotated[
     str,

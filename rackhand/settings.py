@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from rackhand import setting_types as types
 from rackhand.errors import RackhandError
@@ -53,6 +53,7 @@ class Settings(BaseModel):
     model_name: Name
     model_path: str | None = None
     model_hub_id: types.HubId | None = None
+    model_catalogue: types.Name | None = None
     model_revision: types.Revision | None = None
     model_hub_endpoint: types.Url | None = None
     model_hub_token_from: types.SecretSource | None = None
@@ -62,8 +63,13 @@ class Settings(BaseModel):
     serve_port: Port = 8000
     serve_instances: Auto | Few = "auto"
     serve_tensor_parallel_size: Auto | Few = "auto"
-    serve_max_model_len: Annotated[int, Field(ge=16)] | None = None
-    serve_gpu_memory_utilization: Annotated[float, Field(ge=0.5, le=0.98)] = 0.92
+    serve_pipeline_parallel_size: Auto | Few = "auto"
+    serve_gpu_shares: tuple[types.Share, ...] = ()
+    serve_preset: Literal["balanced", "throughput", "latency", "long-context", "cost", "debug"] = "balanced"
+    serve_allow_fp8: bool = False
+    serve_allow_fp8_kv: bool = False
+    serve_max_model_len: Auto | Annotated[int, Field(ge=16)] | None = None
+    serve_gpu_memory_utilization: Annotated[float, Field(ge=0.5, le=0.98)] | None = None
     serve_options: dict[OptionName, OptionValue] = {}
     serve_env: dict[EnvironmentName, str] = {}
     serve_api_key_from: types.SecretSource | None = None
@@ -74,6 +80,11 @@ class Settings(BaseModel):
 
     preflight_on_refusal: Literal["stop", "skip"] = "stop"
     report_dir: str = "reports"
+
+    @field_validator("serve_options", mode="before")
+    @classmethod
+    def _dashed(cls, options: Any) -> Any:
+        return types.dashed(options)
 
     @model_validator(mode="after")
     def _no_conflicts(self) -> "Settings":

@@ -91,7 +91,7 @@ def test_every_problem_is_named_at_once() -> None:
         ("serve_port", "8000", "serve_port: must be a whole number"),
         ("serve_instances", "all", "serve_instances: must be 'auto' or a whole number from 1 to 64"),
         ("serve_tensor_parallel_size", 65, "must be 'auto' or a whole number from 1 to 64"),
-        ("serve_max_model_len", 1, "serve_max_model_len: must be a whole number of at least 16, or None"),
+        ("serve_max_model_len", 1, "serve_max_model_len: must be 'auto' or a whole number of at least 16, or None"),
         ("serve_gpu_memory_utilization", 1.0, "must be a number from 0.5 to 0.98"),
         ("serve_options", {"--x": 1}, "serve_options: '--x' must be the name of a vLLM option"),
         ("serve_options", {"x": None}, "serve_options['x']: must be True, False, a number, text"),

@@ -1,0 +1,129 @@
+"""Arrange one model on one host's GPUs: layout and engine settings, decided by the same forecasts. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from rackhand.fitting.terms import Device, Forecast, Measured
+from rackhand.layout.lay_out import lay_out
+from rackhand.layout.terms import Assess, Layout, LayoutWish
+from rackhand.models.spec import ModelSpec
+from rackhand.outcome import Problem
+from rackhand.plan import Instance, PlannedGpu
+from rackhand.serving.choose import choose
+from rackhand.serving.terms import Ask, Case, Choice, Ranks, ask_of
+from rackhand.settings import Settings
+
+LEAST_CONTEXT = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrangement:
+    """The instances with all their settings, and in words: why so, what else could be had, what to be wary of."""
+
+    instances: tuple[Instance, ...]
+    reasons: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def arrange(
+    host: str,
+    gpus: Sequence[PlannedGpu],
+    spec: ModelSpec,
+    settings: Settings,
+    measured: Measured | None = None,
+) -> Arrangement | tuple[Problem, ...]:
+    """Return the arrangement, or every reason against one.
+
+    Where the context may be shortened, the model's own is tried first on all sizes, then half of it and so on: so the
+    longest context decides about the number of GPUs, to a factor of two.
+    """
+    ask, wish = ask_of(settings), wish_of(settings)
+    problems: tuple[Problem, ...] = ()
+    for least in _contexts(ask, spec):
+        found = lay_out(host, gpus, spec, wish, _assess(spec, ask, measured, least))
+        if isinstance(found, Layout):
+            return _settled(found, gpus, spec, ask, measured)
+        problems = found
+    return problems
+
+
+def wish_of(settings: Settings) -> LayoutWish:
+    """Take what concerns the layout out of one host's settings."""
+    return LayoutWish(
+        name=settings.model_name,
+        port=settings.serve_port,
+        instances=_number(settings.serve_instances),
+        tensor_parallel_size=_number(settings.serve_tensor_parallel_size),
+        pipeline_parallel_size=_number(settings.serve_pipeline_parallel_size),
+        shares=settings.serve_gpu_shares,
+    )
+
+
+def device_of(gpu: PlannedGpu) -> Device:
+    """Return a GPU as CUDA shows it to the engine: without what the driver keeps for itself."""
+    total = gpu.memory_mib - gpu.reserved_mib
+    return Device(card=gpu.card, capability=gpu.capability, total_mib=total, free_mib=gpu.free_mib)
+
+
+def _number(wished: int | str) -> int | None:
+    return wished if isinstance(wished, int) else None
+
+
+def _contexts(ask: Ask, spec: ModelSpec) -> Iterator[int]:
+    context = spec.max_context
+    while ask.fits_context and context > LEAST_CONTEXT:
+        yield context
+        context //= 2
+    yield 0
+
+
+def _assess(spec: ModelSpec, ask: Ask, measured: Measured | None, least: int) -> Assess:
+    def assess(
+        gpu: PlannedGpu, tensor_parallel_size: int, pipeline_parallel_size: int, share: float | None = None
+    ) -> Forecast:
+        ranks = Ranks(tensor=tensor_parallel_size, pipeline=pipeline_parallel_size, share=share)
+        case = Case(spec=spec, device=device_of(gpu), ask=ask, ranks=ranks, measured=measured)
+        found = choose(case).forecast
+        return replace(found, fits=found.fits and found.context >= least)
+
+    return assess
+
+
+def _settled(
+    layout: Layout, gpus: Sequence[PlannedGpu], spec: ModelSpec, ask: Ask, measured: Measured | None
+) -> Arrangement:
+    """Give every instance of a layout its engine settings: those of its GPU with the least room."""
+    instances, chosen = [], []
+    for instance in layout.instances:
+        ranks = Ranks(
+            tensor=instance.tensor_parallel_size, pipeline=instance.pipeline_parallel_size, share=instance.share
+        )
+        cases = (
+            Case(spec=spec, device=device_of(gpus[position]), ask=ask, ranks=ranks, measured=measured)
+            for position in instance.gpus
+        )
+        choice = min(map(choose, cases), key=lambda choice: choice.forecast.kv_tokens)
+        instances.append(_with(instance, choice))
+        chosen.append(choice)
+    return Arrangement(
+        instances=tuple(instances),
+        reasons=layout.reasons,
+        left_out=(*layout.left_out, *_once(line for choice in chosen for line in choice.left_out)),
+        warnings=_once(line for choice in chosen for line in choice.warnings),
+    )
+
+
+def _with(instance: Instance, choice: Choice) -> Instance:
+    length = next((item.value for item in choice.settings if item.name == "max-model-len"), None)
+    known = instance.forecast is not None
+    return replace(
+        instance,
+        max_model_len=length,
+        settings=(*instance.settings, *choice.settings),
+        forecast=choice.forecast if known else None,
+    )
+
+
+def _once(lines: Iterator[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(lines))

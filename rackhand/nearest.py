@@ -1,0 +1,116 @@
+"""The nearest plans that work, where there is none: each change is really planned before it is named. Pure."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rackhand.arrangement import Arrangement, arrange
+from rackhand.catalog.serving import serving_book
+from rackhand.fitting.terms import Measured
+from rackhand.models.spec import Attention, ModelSpec
+from rackhand.outcome import Problem
+from rackhand.plan import PlannedGpu
+from rackhand.settings import Settings
+
+MEMORY_CODES = ("does-not-fit", "memory-in-use", "needs-more-hosts")
+LARGER_SHARE = 0.95
+MOST_GPUS = 16
+NOTHING = "take a smaller or more strongly quantised model"
+
+Options = dict[str, Any]
+Change = tuple[str, Settings, Sequence[PlannedGpu]]
+
+
+def with_nearest(
+    problems: Sequence[Problem],
+    gpus: Sequence[PlannedGpu],
+    spec: ModelSpec,
+    settings: Settings,
+    measured: Measured | None = None,
+) -> tuple[Problem, ...]:
+    """Return the problems; what is about memory says as its next step every single change that brings a plan."""
+    if not any(problem.code in MEMORY_CODES for problem in problems):
+        return tuple(problems)
+    planned = _planner(spec, measured)
+    works = [change for change in _changes(gpus, spec, settings, planned) if planned(change[2], change[1])]
+    step = ", or ".join(words for words, _, _ in works) or NOTHING
+    return tuple(replace(problem, next_step=step) if problem.code in MEMORY_CODES else problem for problem in problems)
+
+
+def _planner(
+    spec: ModelSpec, measured: Measured | None
+) -> Callable[[Sequence[PlannedGpu], Settings], Arrangement | None]:
+    def planned(gpus: Sequence[PlannedGpu], settings: Settings) -> Arrangement | None:
+        found = arrange("", gpus, spec, settings, measured)
+        return found if isinstance(found, Arrangement) else None
+
+    return planned
+
+
+def _changes(
+    gpus: Sequence[PlannedGpu],
+    spec: ModelSpec,
+    settings: Settings,
+    planned: Callable[[Sequence[PlannedGpu], Settings], Arrangement | None],
+) -> Iterator[Change]:
+    """Yield changes in words with the settings and GPUs that they lead to, the least intrusive first."""
+    shorter = planned(gpus, _changed(settings, serve_max_model_len="auto"))
+    if shorter is not None:
+        context = min(item.forecast.max_context for item in shorter.instances if item.forecast)
+        yield (
+            f"set serve_max_model_len to at most {context}",
+            _changed(settings, serve_max_model_len=context),
+            gpus,
+        )
+    helped = False
+    for options in _compressions(gpus, spec, settings):
+        changed = _changed(settings, serve_options={**settings.serve_options, **options})
+        if helped and len(options) > 1:
+            continue
+        helped = helped or planned(gpus, changed) is not None
+        names = " and ".join(f'serve_options["{name}"]' for name in options)
+        yield f'set {names} to "fp8"', changed, gpus
+    if not settings.serve_gpu_shares and (settings.serve_gpu_memory_utilization or 0) < LARGER_SHARE:
+        share = {"serve_gpu_memory_utilization": LARGER_SHARE}
+        yield f"set serve_gpu_memory_utilization to {LARGER_SHARE}", _changed(settings, **share), gpus
+    for name in ("serve_tensor_parallel_size", "serve_pipeline_parallel_size"):
+        if getattr(settings, name) != "auto":
+            yield f"set {name} to 'auto'", _changed(settings, **{name: "auto"}), gpus
+    yield from _more_gpus(gpus, settings, planned)
+
+
+def _compressions(gpus: Sequence[PlannedGpu], spec: ModelSpec, settings: Settings) -> Iterator[Options]:
+    """Yield what fp8 can make smaller on these cards, as options of vLLM; both at once last."""
+    book, given = serving_book(), settings.serve_options
+    least = min((gpu.capability for gpu in gpus), default=(0, 0))
+    latent = any(group.attention is Attention.MLA for group in spec.groups)
+    found: Options = {}
+    if least >= book.fp8_cache.capability and not latent and "kv-cache-dtype" not in given:
+        found["kv-cache-dtype"] = "fp8"
+    if least >= book.fp8_weights.capability and spec.quantization is None and "quantization" not in given:
+        found["quantization"] = "fp8"
+    yield from ({name: value} for name, value in found.items())
+    if len(found) > 1:
+        yield found
+
+
+def _more_gpus(
+    gpus: Sequence[PlannedGpu],
+    settings: Settings,
+    planned: Callable[[Sequence[PlannedGpu], Settings], Arrangement | None],
+) -> Iterator[Change]:
+    """Yield the least power of two of such GPUs in one host that carries the model."""
+    if not gpus or any(gpu.card != gpus[0].card for gpu in gpus):
+        return
+    free = _changed(settings, serve_tensor_parallel_size="auto", serve_pipeline_parallel_size="auto")
+    count = 1 << len(gpus).bit_length()
+    while count <= MOST_GPUS:
+        more = tuple(replace(gpus[0], address=f"{number:04x}", uuid=f"{number:04x}") for number in range(count))
+        if planned(more, free):
+            yield f"take a host with {count} of {gpus[0].card}", free, more
+            return
+        count *= 2
+
+
+def _changed(settings: Settings, **values: Any) -> Settings:
+    return settings.model_copy(update=values)

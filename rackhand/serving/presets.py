@@ -1,0 +1,115 @@
+"""Apply a preset: its rules of serving.yaml whose conditions hold, as settings with reasons; and what it leaves out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rackhand.catalog.serving import Rule, When, serving_book
+from rackhand.fitting.defaults import batch_defaults
+from rackhand.models.spec import Attention
+from rackhand.plan import Setting
+from rackhand.serving import options
+from rackhand.serving.resolve import DEFAULT_SHARE
+from rackhand.serving.terms import Case
+
+HUNDREDTH = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What a preset sets, and sentences about what it would have set."""
+
+    settings: tuple[Setting, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def apply(case: Case) -> Applied:
+    """Return the settings of the case's preset; an option that the user gave is left to the user."""
+    settings, left_out = [], []
+    for rule in serving_book().rules:
+        if case.ask.preset not in rule.presets or options.given(case.ask.options, rule.option):
+            continue
+        against = _against(rule, case)
+        if against:
+            left_out.append(against)
+            continue
+        value = _value(rule, case)
+        if value is not None:
+            settings.append(Setting(name=rule.option, value=value, reason=_reason(rule, case), origin="preset"))
+    return Applied(settings=tuple(settings), left_out=tuple(filter(str.strip, left_out)))
+
+
+def _against(rule: Rule, case: Case) -> str:
+    """Return why a rule does not apply, in words worth saying; a blank where it is not worth a word."""
+    match rule.when:
+        case When.FP8_WEIGHTS:
+            return next(_against_fp8_weights(case), "")
+        case When.FP8_CACHE:
+            return next(_against_fp8_cache(case), "")
+        case _ if options.series(case.ask.version) < options.series(rule.since):
+            return f"{rule.option} {rule.value}: vLLM has it from {rule.since} on"
+        case _:
+            return ""
+
+
+def _against_fp8_weights(case: Case) -> Iterator[str]:
+    spec, ask = case.spec, case.ask
+    if spec.quantization is not None:
+        yield " "
+    least = serving_book().fp8_weights.capability
+    if case.device.capability < least:
+        yield (
+            f"fp8 weights: {case.device.card} has compute capability {options.dotted(case.device.capability)}, "
+            f"fp8 arithmetic begins at {options.dotted(least)}"
+        )
+    if not ask.allow_fp8:
+        yield (
+            "serve_allow_fp8 = True would bring fp8 weights: half the bytes of the linear layers, faster steps, a "
+            "slight loss of precision"
+        )
+
+
+def _against_fp8_cache(case: Case) -> Iterator[str]:
+    spec, ask = case.spec, case.ask
+    if spec.quantization is not None and spec.quantization.kv_cache_bits is not None:
+        yield " "
+    kinds = {group.attention for group in spec.groups if group.layers}
+    if Attention.MLA in kinds or kinds <= {Attention.STATE}:
+        yield " "
+    least = serving_book().fp8_cache.capability
+    if case.device.capability < least:
+        yield (
+            f"fp8 KV cache: {case.device.card} has compute capability {options.dotted(case.device.capability)}, "
+            f"fp8 arithmetic begins at {options.dotted(least)}"
+        )
+    if not ask.allow_fp8_cache:
+        yield (
+            "serve_allow_fp8_kv = True would bring an fp8 KV cache: twice the tokens in the same memory, a slight "
+            "loss of precision"
+        )
+
+
+def _value(rule: Rule, case: Case) -> bool | int | float | str | None:
+    """Return what a rule sets here, None where it would change nothing."""
+    if rule.when is When.LOWER:
+        default, _ = batch_defaults(case.ask.version, case.device, case.spec.max_context)
+        return rule.value if isinstance(rule.value, int) and rule.value < default else None
+    if rule.when is When.ROOM:
+        return _share(rule, case)
+    return rule.value
+
+
+def _share(rule: Rule, case: Case) -> float | None:
+    """Return the larger share of an idle card that nobody decided about, as far as the card's room goes."""
+    decided = case.ask.gpu_memory_utilization is not None or case.ranks.share is not None
+    if decided or case.device.free_mib is not None or not isinstance(rule.value, float):
+        return None
+    room = 1 - serving_book().spare.mib / case.device.total_mib
+    share = round(min(rule.value, room // HUNDREDTH * HUNDREDTH), 2)
+    return share if share > DEFAULT_SHARE else None
+
+
+def _reason(rule: Rule, case: Case) -> str:
+    if rule.when is not When.FP8_CACHE:
+        return rule.reason
+    backend = {9: "FlashAttention 3", 10: "FlashInfer"}.get(case.device.capability[0], "FlashInfer or Triton")
+    return f"{rule.reason}; attention runs on {backend}"

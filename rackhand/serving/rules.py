@@ -1,0 +1,94 @@
+"""Hold the user's own options against the hardware and the model, by the rules that the planner itself follows."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rackhand.catalog.serving import serving_book
+from rackhand.outcome import Problem
+from rackhand.serving import options
+from rackhand.serving.resolve import FLOAT32, NAMES, batch
+from rackhand.serving.terms import Case
+
+SIXTEEN_BITS = ("bfloat16", "float16")
+# Options that move memory in ways that the forecast does not know.
+UNKNOWN_TO_FORECAST = (
+    "compilation-config",
+    "cpu-offload-gb",
+    "enable-lora",
+    "hf-overrides",
+    "kv-transfer-config",
+    "limit-mm-per-prompt",
+    "speculative-config",
+)
+BLOCK = 16
+
+
+def problems(case: Case, values: Mapping[str, Any], context: int) -> Iterator[Problem]:
+    """Yield every reason for which vLLM would not start with the options that the user gave."""
+    yield from _dtype(case)
+    yield from _quantization(case)
+    seqs, tokens = batch(case, values, context)
+    if tokens < seqs:
+        yield _problem(
+            "batch-too-small",
+            f"max-num-batched-tokens is {tokens:,}, max-num-seqs {seqs:,}: a step needs a token for every sequence",
+            case,
+            f"set max-num-batched-tokens to at least {seqs}, or max-num-seqs to at most {tokens}",
+        )
+    block = options.whole(case.ask.options, "block-size")
+    if block is not None and block % BLOCK:
+        yield _problem(
+            "block-size", f"no attention backend takes blocks of {block} tokens", case, "leave block-size to vLLM"
+        )
+
+
+def warnings(case: Case) -> Iterator[str]:
+    """Yield what will work and is not what it seems."""
+    given, card = case.ask.options, case.device
+    wished = options.text(given, "dtype")
+    if wished in FLOAT32:
+        yield "dtype float32 takes twice the memory of 16 bits and leaves the tensor cores idle; it is for debugging"
+    capability = options.dotted(card.capability)
+    below = card.capability < serving_book().bfloat16.capability
+    if wished is None and below and case.spec.dtype == "bfloat16":
+        yield f"{card.card} (compute capability {capability}) has no bfloat16: vLLM runs the model in float16 instead"
+    fp8 = str(given.get("quantization", "")).startswith("fp8")
+    if fp8 and case.spec.quantization is None and card.capability < serving_book().fp8_weights.capability:
+        yield f"fp8 weights save memory but no time on {card.card}: compute capability {capability} has no fp8 units"
+    cache = str(given.get("kv-cache-dtype", "")).startswith("fp8")
+    if cache and card.capability < serving_book().fp8_cache.capability:
+        yield f"an fp8 KV cache is slower on {card.card}: compute capability {capability} has no fp8 units"
+    for name in UNKNOWN_TO_FORECAST:
+        if name in given:
+            yield f"{name} changes what memory is taken for; the forecast does not know by how much"
+
+
+def _dtype(case: Case) -> Iterator[Problem]:
+    wished = NAMES.get(str(case.ask.options.get("dtype")), case.ask.options.get("dtype"))
+    book, device = serving_book(), case.device
+    if wished == "bfloat16" and device.capability < book.bfloat16.capability:
+        what = (
+            f"dtype bfloat16 needs compute capability {options.dotted(book.bfloat16.capability)}, {device.card} has "
+            f"{options.dotted(device.capability)}"
+        )
+        yield _problem("dtype", what, case, "leave dtype out: vLLM then takes float16 by itself")
+    if wished == "float16" and case.spec.architecture in book.float16_refused.architectures:
+        what = f"vLLM refuses {case.spec.architecture} in float16, it is numerically unstable there"
+        yield _problem("dtype", what, case, "leave dtype out")
+
+
+def _quantization(case: Case) -> Iterator[Problem]:
+    """vLLM reads the method of a quantised checkpoint from the checkpoint, and refuses another one."""
+    wished, stored = options.text(case.ask.options, "quantization"), case.spec.quantization
+    if wished is None or stored is None or _family(wished) == _family(stored.method):
+        return
+    what = f"quantization is {wished}, the model is stored as {stored.method}"
+    yield _problem("quantization", what, case, "leave quantization out: vLLM reads it from the model")
+
+
+def _family(method: str) -> str:
+    return method.removeprefix("auto_").removesuffix("_marlin").replace("_", "-")
+
+
+def _problem(code: str, what: str, case: Case, next_step: str) -> Problem:
+    return Problem(code=code, what=what, where=case.device.card, next_step=next_step)
