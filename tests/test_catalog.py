@@ -10,19 +10,27 @@ import yaml
 from rackhand import catalog
 from rackhand.catalog.book import HERE, Book, read
 from rackhand.catalog.drivers import DriverBook
-from rackhand.catalog.engines import EngineBook
 from rackhand.catalog.failures import FailureBook
 from rackhand.catalog.gpus import GpuBook
 from rackhand.catalog.models import ModelBook
+from rackhand.catalog.ranges import RangeBook
+from rackhand.catalog.retired import RetiredBook
+from rackhand.catalog.vllm import EngineBook
+from rackhand.catalog.vllm_options import OptionBook
+from rackhand.catalog.signals import SignalBook
 from rackhand.errors import RackhandError
 from rackhand.lab import driver_packages as emulated
 
 BOOKS: dict[str, type[Book]] = {
     "gpus": GpuBook,
     "drivers": DriverBook,
-    "engines": EngineBook,
     "failures": FailureBook,
     "models": ModelBook,
+    "ranges": RangeBook,
+    "retired": RetiredBook,
+    "vllm": EngineBook,
+    "vllm_options": OptionBook,
+    "signals": SignalBook,
 }
 SUPPORTED = [("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "24.04")]
 

@@ -1,9 +1,11 @@
 """Facts about the world that change with time, as YAML files beside this module; checked when they are first read."""
 
 from rackhand.catalog.drivers import Branch, DriverSet, branch, branch_of, driver_packages, pinned_patterns
-from rackhand.catalog.engines import Engine, engine
 from rackhand.catalog.failures import Failure, Phase, failures, phases
 from rackhand.catalog.gpus import CardRow, GpuBook, gpu_book
+from rackhand.catalog.option_checks import check_options, check_variables, deprecations
+from rackhand.catalog.retired import check_text
+from rackhand.catalog.vllm import Engine, engine, quantizations
 
 __all__ = [
     "Branch",
@@ -15,10 +17,15 @@ __all__ = [
     "Phase",
     "branch",
     "branch_of",
+    "check_options",
+    "check_text",
+    "check_variables",
+    "deprecations",
     "driver_packages",
     "engine",
     "failures",
     "gpu_book",
     "phases",
     "pinned_patterns",
+    "quantizations",
 ]
