@@ -19,7 +19,10 @@ PASS_THROUGH = ("vfio-pci", "pci-stub", "pciback", "xen-pciback")
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One product and what it asks of the driver; `memory_mib` is nominal, None where the id does not tell."""
+    """One product and what it asks of the driver.
+
+    `memory_mib` is nominal, `cuda_mib` what CUDA reports as the whole memory; None where the id does not tell.
+    """
 
     name: str
     architecture: str
@@ -29,6 +32,7 @@ class Card:
     min_branch: str
     max_branch: str | None = None
     fabric: Fabric = Fabric.NONE
+    cuda_mib: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +112,16 @@ def _identified(device: PciDevice) -> IdentifiedGpu:
     book = catalog.gpu_book()
     row = book.card(device.device, f"{device.subsystem_vendor:04x}:{device.subsystem_device:04x}")
     if row is not None:
-        return IdentifiedGpu(address=device.address, card=_card(row, book.generations[row.generation]), device=device)
+        return IdentifiedGpu(address=device.address, card=card_of(row), device=device)
     fallback = book.fallback(device.device)
     card = _unknown(device, fallback, book.generations[fallback.generation])
     return IdentifiedGpu(address=device.address, card=card, device=device, known=False)
 
 
-def _card(row: CardRow, generation: Generation) -> Card:
+def card_of(row: CardRow) -> Card:
+    """Return a row of the catalogue with what its generation adds."""
+    book = catalog.gpu_book()
+    generation = book.generations[row.generation]
     return Card(
         name=row.name,
         architecture=generation.architecture,
@@ -124,7 +131,19 @@ def _card(row: CardRow, generation: Generation) -> Card:
         min_branch=row.min_branch or generation.min_branch,
         max_branch=generation.max_branch,
         fabric=row.fabric,
+        cuda_mib=book.cuda_mib(row),
     )
+
+
+def cuda_total_mib(card: Card, nvml_total_mib: int | None = None, nvml_reserved_mib: int = 0) -> int | None:
+    """Return what CUDA will report as a GPU's whole memory, in MiB; None for an unknown card without a driver.
+
+    NVML's total counts what the driver keeps for itself and CUDA's does not: an H200 has 143,771 MiB for NVML, of which
+    615 are reserved, and 143,155 for torch.cuda.mem_get_info. Where NVML answers, its numbers win over the catalogue's.
+    """
+    if nvml_total_mib is not None:
+        return nvml_total_mib - nvml_reserved_mib
+    return card.cuda_mib
 
 
 def _unknown(device: PciDevice, fallback: FallbackRange, generation: Generation) -> Card:

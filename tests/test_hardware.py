@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rackhand import catalog
 from rackhand.catalog.gpus import Module
-from rackhand.hardware import PciDevice, describe, identify
+from rackhand.hardware import PciDevice, card_of, cuda_total_mib, describe, identify
 
 NVIDIA = 0x10DE
 VGA, COMPUTE, AUDIO, BRIDGE = 0x030000, 0x030200, 0x040300, 0x068000
@@ -145,3 +145,35 @@ def test_the_oldest_branch_of_every_card_is_one_that_the_driver_catalogue_knows(
     for device in {int(name, 16) for row in catalog.gpu_book().cards for name in row.ids}:
         card = identify([pci(device)]).gpus[0].card
         assert catalog.branch(card.min_branch).name == card.min_branch
+
+
+def test_cuda_sees_less_memory_than_the_box_says_and_more_than_nine_tenths() -> None:
+    book = catalog.gpu_book()
+    for row in book.cards:
+        assert 0.9 * row.memory_mib <= book.cuda_mib(row) < row.memory_mib, row.name
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [("H100 SXM5 80GB", 79.18), ("A100 SXM4 80GB", 79.25), ("L40S", 44.39), ("T4", 14.56), ("RTX 4090", 23.64)],
+)
+def test_cuda_memory_is_what_out_of_memory_messages_say(name: str, gib: float) -> None:
+    row = next(row for row in catalog.gpu_book().cards if row.name == name)
+    assert card_of(row).cuda_mib == pytest.approx(gib * 1024, abs=10)
+
+
+def test_a_card_without_a_reading_is_estimated_low_from_its_kind() -> None:
+    book = catalog.gpu_book()
+    rows = {row.name: row for row in book.cards}
+    assert rows["L40"].cuda_mib is None
+    assert book.cuda_mib(rows["L40"]) <= rows["L40S"].cuda_mib < 0.93 * 49152
+    assert book.cuda_mib(rows["H800 SXM5 80GB"]) <= rows["H100 SXM5 80GB"].cuda_mib
+
+
+def test_nvml_wins_over_the_catalogue_and_its_reserve_is_taken_off() -> None:
+    h200 = card_of(next(row for row in catalog.gpu_book().cards if row.name == "H200 SXM 141GB"))
+    assert cuda_total_mib(h200) == 143155
+    assert cuda_total_mib(h200, 143771, 616) == 143155
+    unknown = identify([pci(0x2FFF)]).gpus[0].card
+    assert cuda_total_mib(unknown) is None
+    assert cuda_total_mib(unknown, 24576, 400) == 24176

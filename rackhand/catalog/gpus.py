@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from rackhand.catalog.book import HERE, Book, Entry, read
 
 PciId = Annotated[str, Field(pattern=r"^[0-9a-f]{4}$")]
+# Of memory that nothing is known of.
+LEAST_SHARE = 0.9
 BranchName = Annotated[str, Field(pattern=r"^\d{3}$")]
 
 
@@ -26,6 +28,15 @@ class Fabric(StrEnum):
     NONE = "none"
     NVLINK5 = "nvlink5"
     RACK = "rack"
+
+
+class Memory(StrEnum):
+    """What kind of memory a card has: it decides how much of it CUDA sees."""
+
+    HBM = "hbm"
+    GDDR = "gddr"
+    GDDR_ECC = "gddr-ecc"
+    UNIFIED = "unified"
 
 
 class Generation(Entry):
@@ -63,6 +74,7 @@ class SwitchRange(IdRange):
 class CardRow(Entry):
     """One product; `subsystem` (vendor:device) tells apart products that share an id.
 
+    `memory_mib` is nominal; `cuda_mib` is what CUDA reports as the whole memory, None where nobody wrote it down.
     `usual` marks what people mean by a product's bare name where its cards differ (H100: SXM5, 80 GB).
     """
 
@@ -72,6 +84,8 @@ class CardRow(Entry):
     generation: str
     capability: tuple[int, int]
     memory_mib: Annotated[int, Field(gt=0)]
+    memory: Memory = Memory.GDDR
+    cuda_mib: Annotated[int, Field(gt=0)] | None = None
     min_branch: BranchName | None = None
     fabric: Fabric = Fabric.NONE
     usual: bool = False
@@ -104,6 +118,23 @@ class GpuBook(Book):
         rows = [row for row in self.cards if f"{device:04x}" in row.ids]
         exact = [row for row in rows if row.subsystem == subsystem]
         return next(iter([*exact, *(row for row in rows if row.subsystem is None)]), None)
+
+    def cuda_mib(self, row: CardRow) -> int:
+        """Return what CUDA reports as a card's whole memory, in MiB: as read on one, or the least share of its like.
+
+        Its like are the rows with a reading of the same kind and size of memory, or at least of the same kind.
+        They show 98.3 to 99.7 % of nominal for HBM, 91.0 to 92.5 % for GDDR with ECC (check bits lie in the memory
+        itself) and 96.1 to 99.0 % for other GDDR; newer drivers keep a little more than older ones.
+        """
+        if row.cuda_mib is not None:
+            return row.cuda_mib
+        shares = {
+            (other.memory_mib == row.memory_mib, other.cuda_mib / other.memory_mib)
+            for other in self.cards
+            if other.cuda_mib and other.memory is row.memory
+        }
+        like = [share for same, share in shares if same] or [share for _, share in shares]
+        return int(row.memory_mib * min(like, default=LEAST_SHARE))
 
     def fallback(self, device: int) -> FallbackRange:
         """Find the generation that an unlisted device id belongs to."""
