@@ -10,7 +10,8 @@ from rackhand.models.decoder import Decoder
 from rackhand.models.families import FAMILIES, LLAMA, STRANGE, Family
 from rackhand.models.headers import Tensor, from_headers, from_index
 from rackhand.models.matrices import Matrix, parts
-from rackhand.models.quantization import Storage, storage
+from rackhand.models.packing import Storage
+from rackhand.models.quantization import storage
 from rackhand.models.reading import Reader
 from rackhand.models.spec import LayerGroup, ModelSpec
 

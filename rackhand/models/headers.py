@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from rackhand.models.matrices import Matrix
-from rackhand.models.quantization import Storage
+from rackhand.models.packing import Storage
 from rackhand.models.spec import ModelSpec
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rackhand.models.quantization import Storage
+from rackhand.models.packing import Storage
 from rackhand.models.spec import Part, Split, Stage
 
 
@@ -84,6 +84,6 @@ def part(name: str, elements: int, size: int) -> Part:
 def _bytes(matrix: Matrix, storage: Storage) -> int:
     if matrix.fixed_bytes is not None:
         return matrix.elements * matrix.fixed_bytes
-    if PARTS[matrix.part].linear and storage.packs(matrix.name):
-        return matrix.copies * storage.packed(matrix.rows, matrix.columns)
+    if PARTS[matrix.part].linear and (packing := storage.packing(matrix.part, matrix.name)):
+        return matrix.copies * packing.size(matrix.rows, matrix.columns)
     return matrix.elements * storage.element_bytes

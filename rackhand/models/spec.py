@@ -65,7 +65,10 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """How a checkpoint stores its linear weights; `method` is vLLM's name (auto_awq, fp8, compressed-tensors, …)."""
+    """How a checkpoint stores its linear weights; `method` is vLLM's name (auto_awq, fp8, compressed-tensors, …).
+
+    `refused` says why no vLLM runs this variant, empty when one does.
+    """
 
     method: str
     weight_bits: float
@@ -73,6 +76,7 @@ class Quantization:
     activation_bits: int | None = None
     kv_cache_bits: int | None = None
     words: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
