@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
@@ -18,13 +17,13 @@ from rich.text import Text
 from rackhand.arguments import command_line
 from rackhand.errors import RackhandError
 from rackhand.outcome import HostOutcome, HostStatus, InstanceOutcome, Problem, RunOutcome, StepOutcome
+from rackhand.terminal import clean
 from rackhand.verdict import verdict
 
 SCHEMA = "rackhand.report/1"
 COLUMNS = ("host", "GPUs", "driver", "vLLM", "model", "instances", "gate", "seconds", "status")
 SHAREABLE = ("driver", "vLLM", "model")
 _GATE_STYLES = {"passed": "green", "failed": "bold red"}
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 def table(run: RunOutcome, width: int, colour: bool = False) -> str:
@@ -89,7 +88,7 @@ def _host_json(host: HostOutcome) -> dict[str, Any]:
         "plan": list(host.plan),
         "instances": [_instance_json(instance) for instance in host.instances],
         "steps": [_step_json(step) for step in host.steps],
-        "problems": [_problem_json(problem) for problem in host.problems],
+        "problems": [problem_json(problem) for problem in host.problems],
         "seconds": round(host.seconds, 3),
         "ssh_commands": host.ssh_commands,
     }
@@ -111,7 +110,8 @@ def _step_json(step: StepOutcome) -> dict[str, Any]:
     return {"name": step.name, "changed": step.changed, "summary": step.summary, "seconds": round(step.seconds, 3)}
 
 
-def _problem_json(problem: Problem) -> dict[str, Any]:
+def problem_json(problem: Problem) -> dict[str, Any]:
+    """Return a problem as the report and every other JSON of ours has it."""
     return {
         "code": problem.code,
         "what": problem.what,
@@ -149,7 +149,7 @@ def _overview(hosts: Sequence[HostOutcome], width: int, colour: bool) -> list[st
 
 
 def _fits(lines: Sequence[str], width: int) -> bool:
-    return all(cell_len(_ESCAPES.sub("", line)) <= width for line in lines)
+    return all(cell_len(clean(line)) <= width for line in lines)
 
 
 def _draw(hosts: Sequence[HostOutcome], columns: Sequence[str], colour: bool) -> list[str]:
@@ -186,13 +186,13 @@ def _rows(host: HostOutcome) -> Iterator[dict[str, Text]]:
 def _card(host: HostOutcome) -> list[str]:
     facts = [f"  {name:<9}  {text}" for name, text in _facts(host).items() if text and name != "host"]
     gates = [f"  {_name(instance)}  {instance.gate}" for instance in host.instances]
-    return [f"{_clean(host.name)}: {host.status}, {host.seconds:.1f} s", *facts, *gates]
+    return [f"{clean(host.name)}: {host.status}, {host.seconds:.1f} s", *facts, *gates]
 
 
 def _facts(host: HostOutcome) -> dict[str, str]:
     gpus = host.gpus.replace("NVIDIA ", "").replace("GeForce ", "")
     found = {"host": host.name, "GPUs": gpus, "driver": host.driver, "vLLM": host.vllm, "model": host.model}
-    return {name: _clean(text) for name, text in found.items()}
+    return {name: clean(text) for name, text in found.items()}
 
 
 def _values(hosts: Sequence[HostOutcome], column: str) -> list[str]:
@@ -200,7 +200,7 @@ def _values(hosts: Sequence[HostOutcome], column: str) -> list[str]:
 
 
 def _name(instance: InstanceOutcome) -> str:
-    return _clean(f"{instance.name}:{instance.port}")
+    return clean(f"{instance.name}:{instance.port}")
 
 
 def _style(status: HostStatus) -> str:
@@ -212,15 +212,10 @@ def _style(status: HostStatus) -> str:
 def _reason_lines(host: HostOutcome) -> Iterator[str]:
     for problem in host.problems:
         where = problem.where if host.name in problem.where else f"{host.name}, {problem.where}"
-        yield _clean(f"{where}: {problem.what} [{problem.code}] → {problem.next_step}")
-        yield from (f"  │ {_clean(line)}".rstrip() for line in problem.evidence)
+        yield clean(f"{where}: {problem.what} [{problem.code}] → {problem.next_step}")
+        yield from (f"  │ {clean(line)}".rstrip() for line in problem.evidence)
 
 
 def _plan_lines(host: HostOutcome) -> list[str]:
-    words = [f"  - {_clean(words)}" for words in host.plan]
-    return [f"{_clean(host.name)}: {host.status}", *words, *(f"  {line}" for line in _reason_lines(host))]
-
-
-def _clean(text: str) -> str:
-    """Take out what would move the cursor or colour the terminal: evidence comes from other programs."""
-    return _ESCAPES.sub("", text.replace("\n", " "))
+    words = [f"  - {clean(words)}" for words in host.plan]
+    return [f"{clean(host.name)}: {host.status}", *words, *(f"  {line}" for line in _reason_lines(host))]

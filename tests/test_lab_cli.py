@@ -31,8 +31,8 @@ def test_an_unknown_host_is_one_line_and_exit_status_one(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("argv", [[], ["lab"], ["lab", "explode"], ["explode"]])
-def test_a_command_that_is_none_is_a_usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_that_is_none_is_an_error_and_no_refusal(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(argv)
-    assert ended.value.code == 2
+    assert ended.value.code == 1
     assert "usage: rackhand" in capsys.readouterr().err

@@ -6,12 +6,13 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rackhand.errors import RackhandError
-from rackhand.lab import places, processes
-from rackhand.lab.fleet import Fleet
-from rackhand.lab.host import LabHost
+
+if TYPE_CHECKING:
+    from rackhand.lab.fleet import Fleet
+    from rackhand.lab.host import LabHost
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 COLUMNS = ("name", "personality", "address", "state", "boot_id", "uptime_s")
@@ -40,6 +41,9 @@ def add_parser(subparsers: Any) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Do what the parsed command line says; return the exit status."""
+    # Here, so that the other commands start without it.
+    from rackhand.lab.fleet import Fleet
+
     fleet = Fleet.of(CHECKOUT)
     match arguments.verb:
         case "up":
@@ -55,7 +59,7 @@ def main(arguments: argparse.Namespace) -> int:
             return _down(fleet, arguments.names, purge=arguments.purge)
 
 
-def _up(fleet: Fleet, arguments: argparse.Namespace) -> int:
+def _up(fleet: "Fleet", arguments: argparse.Namespace) -> int:
     there = {host.name: host for host in fleet.status()}
     names = arguments.names or list(there) or ["one", "two"]
     hosts = [there.get(name) or fleet.up(name, arguments.personality, arguments.suite) for name in names]
@@ -66,7 +70,7 @@ def _up(fleet: Fleet, arguments: argparse.Namespace) -> int:
     return _status(fleet, as_json=False)
 
 
-def _status(fleet: Fleet, *, as_json: bool) -> int:
+def _status(fleet: "Fleet", *, as_json: bool) -> int:
     rows = [_row(host) for host in fleet.status()]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -81,7 +85,7 @@ def _status(fleet: Fleet, *, as_json: bool) -> int:
     return 0
 
 
-def _row(host: LabHost) -> dict[str, object]:
+def _row(host: "LabHost") -> dict[str, object]:
     uptime_s = host.uptime_s
     return {
         "name": host.name,
@@ -98,7 +102,7 @@ def _cell(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _ssh(host: LabHost, command: Sequence[str]) -> int:
+def _ssh(host: "LabHost", command: Sequence[str]) -> int:
     """Become ssh, so that terminal, signals and exit status are its own."""
     options = [f"UserKnownHostsFile={host.known_hosts}", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes"]
     given = [word for option in options for word in ("-o", option)]
@@ -106,7 +110,7 @@ def _ssh(host: LabHost, command: Sequence[str]) -> int:
     os.execvp("ssh", argv)
 
 
-def _down(fleet: Fleet, names: Sequence[str], *, purge: bool) -> int:
+def _down(fleet: "Fleet", names: Sequence[str], *, purge: bool) -> int:
     for name in names:
         fleet.remove(name)
     if not names:
@@ -118,6 +122,8 @@ def _down(fleet: Fleet, names: Sequence[str], *, purge: bool) -> int:
 
 def _purge() -> None:
     """Remove the caches, unless hosts of another checkout stand on their images."""
+    from rackhand.lab import places, processes
+
     if processes.with_argument("--directory=/"):
         raise RackhandError("lab.busy", "practice hosts are running on it", str(places.cache()), "stop them first")
     shutil.rmtree(places.cache(), ignore_errors=True)

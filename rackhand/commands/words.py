@@ -1,0 +1,132 @@
+"""An answer in words: the table of instances, the bill as a bar, every setting's reason, what else would work."""
+
+from collections.abc import Iterator, Sequence
+
+from rackhand.commands.answer import Alternative, Answer, bars, note, usable_mib
+from rackhand.outcome import Problem
+from rackhand.picture.bars import Bar, bar
+from rackhand.picture.text import draw
+from rackhand.plan import Instance, PlannedGpu, Setting
+from rackhand.terminal import Terminal
+
+NUMBERS = ("port", "context", "KV tokens", "sequences", "instances", "longest context")
+
+
+def words(answer: Answer, terminal: Terminal) -> str:
+    """Return everything that a person wants to know, for this terminal."""
+    blocks = [
+        _head(answer, terminal),
+        instance_table(answer.instances, answer.gpus, terminal),
+        *(reason_block(problem, terminal) for problem in answer.reasons),
+        *(draw(each, terminal) for each in pictured(answer)),
+        setting_table(answer.instances, terminal),
+        [line for text in answer.words for line in terminal.paragraph(text, "- ", "  ")],
+        [line for text in answer.warnings for line in terminal.paragraph(text, "Note: ", "      ")],
+        alternative_table(answer.alternatives, terminal),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def pictured(answer: Answer) -> tuple[Bar, ...]:
+    """Return the bars of an answer: one per kind of instance, or the bill of the nearest try."""
+    if answer.instances:
+        return bars(answer.instances, answer.gpus)
+    if answer.forecast is None:
+        return ()
+    gpu = answer.gpus[0]
+    return (bar(f"What one {gpu.card} would hold", note(answer.forecast), answer.forecast, usable_mib(gpu)),)
+
+
+def _head(answer: Answer, terminal: Terminal) -> list[str]:
+    spec, count = answer.spec, len(answer.instances)
+    verdict = f"fits, {count} instance{'' if count == 1 else 's'}" if answer.fits else "no plan"
+    stored = spec.quantization.method if spec.quantization else spec.dtype
+    context = answer.forecast.context if answer.forecast else answer.context
+    facts = [
+        f"vLLM {answer.version}",
+        f"preset {answer.preset}",
+        f"{spec.parameters / 1e9:.1f} billion parameters ({stored})",
+        f"context {context:,}" if context else "",
+    ]
+    title = f"{spec.name} on {answer.cards}: {verdict}"
+    return [*terminal.paragraph(title), *terminal.paragraph(" · ".join(fact for fact in facts if fact))]
+
+
+def instance_table(instances: Sequence[Instance], gpus: Sequence[PlannedGpu], terminal: Terminal) -> list[str]:
+    """Draw one row per instance."""
+    if not instances:
+        return []
+    columns = ("instance", "GPU", "split", "port", "context", "KV tokens", "sequences")
+    return terminal.table(columns, [_instance_row(instance, gpus) for instance in instances], NUMBERS)
+
+
+def _instance_row(instance: Instance, gpus: Sequence[PlannedGpu]) -> tuple[str, ...]:
+    forecast = instance.forecast
+    context = forecast.context if forecast else instance.max_model_len
+    return (
+        instance.name,
+        f"{_positions(instance.gpus)} {gpus[instance.gpus[0]].card}",
+        _split(instance),
+        str(instance.port),
+        f"{context:,}" if context else "?",
+        f"{forecast.kv_tokens:,}" if forecast else "?",
+        f"{forecast.sequences:,.1f}" if forecast else "?",
+    )
+
+
+def _positions(positions: Sequence[int]) -> str:
+    joined = list(positions) == list(range(positions[0], positions[-1] + 1)) and len(positions) > 2
+    return f"{positions[0]}\N{EN DASH}{positions[-1]}" if joined else ",".join(map(str, positions))
+
+
+def _split(instance: Instance) -> str:
+    sizes = (("TP", instance.tensor_parallel_size), ("PP", instance.pipeline_parallel_size))
+    share = [f"{instance.share:.0%} share"] if instance.share is not None else []
+    return " ".join([*(f"{name} {size}" for name, size in sizes if size > 1), *share]) or "\N{EN DASH}"
+
+
+def reason_block(problem: Problem, terminal: Terminal) -> list[str]:
+    """Say why there is no plan and what to do next."""
+    return [
+        *terminal.paragraph(f"{problem.where}: {problem.what} [{problem.code}]", "No: ", "    "),
+        *terminal.paragraph(problem.next_step, "    → ", "      "),
+        *(terminal.say(f"    │ {line}") for line in problem.evidence),
+    ]
+
+
+def setting_table(instances: Sequence[Instance], terminal: Terminal) -> list[str]:
+    """Draw every setting that differs from vLLM's default with its reason; instances that agree share a table."""
+    groups: list[tuple[tuple[Setting, ...], list[str]]] = []
+    for instance in instances:
+        names = next((names for settings, names in groups if settings == instance.settings), None)
+        if names is None:
+            groups.append((instance.settings, [instance.name]))
+        else:
+            names.append(instance.name)
+    return [line for settings, names in groups for line in _settings(settings, names, len(groups), terminal)]
+
+
+def _settings(settings: Sequence[Setting], names: Sequence[str], groups: int, terminal: Terminal) -> Iterator[str]:
+    if groups > 1:
+        yield from terminal.paragraph(f"Settings of {', '.join(names)}:")
+    if not settings:
+        yield "Every setting is vLLM's own default."
+        return
+    rows = [(setting.name, _value(setting.value), f"{setting.reason} ({setting.origin})") for setting in settings]
+    yield from terminal.table(("setting", "value", "why it is not vLLM's default"), rows)
+
+
+def _value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def alternative_table(alternatives: Sequence[Alternative], terminal: Terminal) -> list[str]:
+    """Draw what else would work, as it is typed."""
+    if not alternatives:
+        return []
+    columns = ("what would work", "instances", "KV tokens", "longest context", "type")
+    rows = [
+        (each.what, str(each.instances), f"{each.kv_tokens:,}", f"{each.max_context:,}", " ".join(each.arguments))
+        for each in alternatives
+    ]
+    return terminal.table(columns, rows, NUMBERS)
