@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from rackhand.catalog.book import HERE
-from rackhand.catalog.models import model, model_book
+from rackhand.catalog.models import ModelRow, model, model_book
 from rackhand.errors import RackhandError
+from rackhand.models.config import spec_from_config
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b-instruct", "Llama-3.1-8B-Instruct", "meta-llama/llama-3.1-8b-instruct"])
@@ -53,3 +54,37 @@ def test_a_users_own_file_is_checked_like_ours(tmp_path: Path) -> None:
     with pytest.raises(RackhandError, match="revision") as error:
         model_book(path)
     assert (error.value.code, error.value.where) == ("catalog", str(path))
+
+
+@pytest.mark.parametrize("row", model_book(), ids=lambda row: row.id)
+def test_a_spec_computed_from_a_row_has_the_parameters_and_bytes_of_the_row(row: ModelRow) -> None:
+    spec = spec_from_config(row.config, row.id, quantize_config=row.quantize_config)
+    assert spec.parameters == pytest.approx(row.parameters, rel=1e-3)
+    assert spec.weight_bytes == pytest.approx(row.weight_bytes, rel=1e-2)
+
+
+def test_the_book_holds_what_people_serve_from_3_to_700_billion_parameters() -> None:
+    rows = model_book()
+    assert len(rows) >= 19
+    assert min(row.parameters for row in rows) < 3.3e9
+    assert any(6.5e11 < row.parameters < 7e11 for row in rows)
+    methods = {row.config.get("quantization_config", row.quantize_config or {}).get("quant_method") for row in rows}
+    assert {None, "awq", "fp8", "mxfp4", "compressed-tensors"} <= methods
+    kinds = {row.config["model_type"] for row in rows}
+    assert {"llama", "qwen3_moe", "deepseek_v3", "gpt_oss", "gemma3", "qwen3_next"} <= kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [
+        ("mistral-7b-v0.3", 13.50),
+        ("llama-3.3-70b-instruct", 131.42),
+        ("deepseek-r1-distill-qwen-14b", 27.51),
+        ("phi-4", 27.31),
+        ("gemma-3-27b-it", 51.10),
+        ("llama-3.3-70b-instruct-fp8", 67.7),
+        ("llama-2-13b-chat-awq", 6.75),
+    ],
+)
+def test_weights_are_as_large_as_others_say_the_files_are(name: str, gib: float) -> None:
+    assert model(name).weight_bytes / 2**30 == pytest.approx(gib, rel=2e-3)

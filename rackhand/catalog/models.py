@@ -20,10 +20,10 @@ class BytesFrom(StrEnum):
 
 
 class ModelRow(Entry):
-    """One model at one revision; `weight_bytes` are those of its safetensors, `config` has config.json's own keys.
+    """One model at one revision; `weight_bytes` are those that the engine loads, `config` has config.json's own keys.
 
-    `gated`: the hub asks for a token whose owner accepted the licence. `trust_remote_code`: vLLM needs the
-    repository's own Python. `quantize_config` is a GPTQ repository's second file, where config.json has none of it.
+    `gated`: the hub asks for a token whose owner accepted the licence, or has asked for one. `trust_remote_code`: vLLM
+    needs the repository's own Python. `quantize_config` is the file beside a config.json that says nothing of it.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
