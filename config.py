@@ -1,13 +1,11 @@
 """Settings of pyinfra itself; pyinfra executes this file before it reads the inventory."""
 
-import logging
 import sys
 from pathlib import Path
 
 from pyinfra import config
-from pyinfra_cli.inventory import make_inventory
 
-from rackhand import arguments
+from rackhand import arguments, reach
 from rackhand.errors import RackhandError
 
 config.REQUIRE_PYINFRA_VERSION = "~=3.10"
@@ -16,17 +14,8 @@ config.PARALLEL = 200  # hosts at once; pyinfra's own default is far lower on a 
 
 
 def _fleet(inventory: str) -> arguments.Fleet:
-    """Load an inventory exactly as pyinfra is about to do, without its warnings."""
     # With an address from the command line, any word is a good name for the one host.
-    override = {"ssh_hostname": ""} if any("ssh_hostname=" in word for word in sys.argv) else {}
-    logger = logging.getLogger("pyinfra")
-    logger.disabled = True
-    try:
-        found = make_inventory(inventory, override_data=override, cwd=str(Path.cwd()))
-    finally:
-        logger.disabled = False
-    groups = {name: frozenset(host.name for host in hosts) for name, hosts in found.groups.items() if hosts}
-    return arguments.Fleet(hosts=frozenset(found.hosts), groups=groups)
+    return reach.fleet(inventory, {"ssh_hostname": ""} if any("ssh_hostname=" in word for word in sys.argv) else {})
 
 
 def _check() -> None:

@@ -1,8 +1,8 @@
 """Find in a vLLM's log the line that decides, and how far a start has come. Pure: lines in, words out."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from rackhand import catalog
 from rackhand.catalog.failures import Failure, wrappers
@@ -22,13 +22,23 @@ LONGEST_QUOTE = 600
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One decisive line without its prefix, and what it means; `fatal` says that waiting longer is pointless."""
+    """One decisive line without its prefix, and what it means; `fatal` says that waiting longer is pointless.
+
+    `values` are the numbers and names that the line holds, such as `needed` and `available` of a cache that is too small.
+    """
 
     line: str
     code: str
     cause: str
     remedy: str
     fatal: bool
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+def known_failures(lines: Sequence[str]) -> list[Finding]:
+    """Return a finding for every line of a known failure, in the order of the lines."""
+    messages = [(level, text) for level, text in map(_split, lines) if level not in QUIET]
+    return [finding for level, text in messages for _, finding in _known(level, text)]
 
 
 def decisive_line(lines: Sequence[str]) -> Finding | None:
@@ -74,6 +84,7 @@ def _known(level: str, text: str) -> Iterator[tuple[Failure, Finding]]:
                     cause=failure.fill(failure.cause, found),
                     remedy=failure.fill(failure.remedy, found),
                     fatal=failure.fatal and not warned,
+                    values={name: value for name, value in found.groupdict().items() if value},
                 ),
             )
             return

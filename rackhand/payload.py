@@ -45,8 +45,17 @@ def pack(call: str, args: dict[str, Any]) -> str:
 @cache
 def nvml_probe() -> str:
     """Return the text for standard input that runs the NVML probe together with pynvml itself."""
-    modules = [*_packages(), ("pynvml", Path(pynvml.__file__).read_text()), (f"{PACKAGE}.nvml", _source("nvml"))]
-    return _encode(modules, f"{PACKAGE}.nvml.probe", {})
+    return _with_pynvml("nvml", "probe", {})
+
+
+def gpu_load(seconds: int) -> str:
+    """Return the text for standard input that samples the GPUs' utilisation for so long, together with pynvml."""
+    return _with_pynvml("gpu_load", "sample", {"seconds": seconds})
+
+
+def _with_pynvml(module: str, function: str, args: dict[str, Any]) -> str:
+    modules = [*_packages(), ("pynvml", Path(pynvml.__file__).read_text()), (f"{PACKAGE}.{module}", _source(module))]
+    return _encode(modules, f"{PACKAGE}.{module}.{function}", args)
 
 
 @cache

@@ -14,7 +14,6 @@ from rackhand.plan import Instance
 from rackhand.run import HostRun
 
 POLL_S = 5
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 Errors = dict[str, RackhandError]
 
 
@@ -136,7 +135,7 @@ def _instance(host: HostRun, name: str) -> dict[str, Any]:
     settings, key = host.intent.settings, host.intent.api_key
     return {
         "name": name,
-        "host": EVERYWHERE.get(settings.serve_host, settings.serve_host),
+        "host": settings.serve_host,
         "port": instance.port,
         "model": settings.model_name,
         "version": settings.engine_version,

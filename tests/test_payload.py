@@ -16,7 +16,8 @@ from rackhand import payload
 
 ROOT = Path(__file__).parent.parent
 REMOTE = ROOT / "rackhand" / "remote"
-NAMES = sorted(path.stem for path in REMOTE.glob("*.py") if path.stem not in ("__init__", "nvml"))
+WITH_PYNVML = ("nvml", "gpu_load")
+NAMES = sorted(path.stem for path in REMOTE.glob("*.py") if path.stem not in ("__init__", *WITH_PYNVML))
 CALL = re.compile(r'call\(\s*"([a-z_]+)\.([a-z_]+)"')
 # Runs several payloads in one process; each must bring all of its own modules along.
 EVERY = """
@@ -120,14 +121,14 @@ def test_the_same_call_gives_the_same_bytes() -> None:
     assert payload.pack("state.instances", {"b": 1, "a": 2}) == payload.pack("state.instances", {"b": 1, "a": 2})
 
 
-@pytest.mark.parametrize("name", [*NAMES, "nvml"])
+@pytest.mark.parametrize("name", [*NAMES, *WITH_PYNVML])
 def test_remote_code_is_python_39_and_imports_the_standard_library_alone(name: str) -> None:
     text = (REMOTE / f"{name}.py").read_text()
     tree = ast.parse(text, feature_version=(3, 9))
     plain = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     froms = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     roots = {module.partition(".")[0] for module in [*plain, *froms]} - {"rackhand"}
-    assert roots - sys.stdlib_module_names == ({"pynvml"} if name == "nvml" else set())
+    assert roots - sys.stdlib_module_names == ({"pynvml"} if name in WITH_PYNVML else set())
     assert "from __future__ import annotations" in text
     assert not re.search(r"zip\([^)]*strict=|kw_only=|\bmatch \w+:$", text, re.MULTILINE)
 

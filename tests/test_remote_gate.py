@@ -13,7 +13,7 @@ IDLE: dict[str, Any] = {"active": "active", "sub": "running", "invocation": OLD,
 
 @pytest.fixture(autouse=True)
 def _silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_get", lambda *_: (0, ""))
+    monkeypatch.setattr(gate, "get", lambda *_: (0, ""))
     monkeypatch.setattr(units, "journal", lambda *_, **__: [])
 
 

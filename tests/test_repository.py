@@ -18,6 +18,7 @@ EDGE = {
     "deploy.py",
     "config.py",
     "rackhand/operations.py",
+    "rackhand/reach.py",
     "rackhand/session.py",
     "rackhand/ssh.py",
     "rackhand/lab/connector.py",

@@ -20,6 +20,7 @@ TOKENS = 5
 PROMPT = "The rack is ready and the fans are"
 SETTLE_S = 1.0
 ENDED = ("failed", "inactive")
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def wait(instances: list[dict[str, Any]], wait_s: float) -> list[dict[str, Any]]:
@@ -37,7 +38,7 @@ def _look(instance: dict[str, Any]) -> dict[str, Any]:
     """Look at one instance: `before` is the invocation that must be gone, `restarts` how many are no failure."""
     unit = units.describe(instance["name"])
     begun = unit["invocation"] != instance["before"] or not instance["since"]
-    ready = begun and unit["active"] == "active" and _get(instance, "/health", 2)[0] == 200
+    ready = begun and unit["active"] == "active" and get(instance, "/health", 2)[0] == 200
     overdue = bool(instance["since"]) and time.time() > instance["since"] + QUEUE_S
     # Between the stop and the start of a restart a unit is inactive, with the job still before it.
     ended = (begun or overdue) and not unit["job"] and (unit["active"] in ENDED or unit["sub"] == "auto-restart")
@@ -80,7 +81,7 @@ def _settled(instance: dict[str, Any], before: dict[str, Any], result: dict[str,
     """Tell a wrong answer from an engine that is dead: then no answer of it says anything."""
     after = units.describe(instance["name"])
     gone = (after["active"], after["pid"], after["restarts"]) != ("active", before["pid"], before["restarts"])
-    if gone or _get(instance, "/health", 10)[0] in (0, 503):
+    if gone or get(instance, "/health", 10)[0] in (0, 503):
         what = result["what"] or "it had just answered"
         result.update(failure="engine-died", what=what)
     if result["failure"]:
@@ -97,7 +98,7 @@ class Rejected(Exception):
 
 
 def _questions(instance: dict[str, Any], timeout_s: int) -> dict[str, Any]:
-    health = _get(instance, "/health", 10)[0]
+    health = get(instance, "/health", 10)[0]
     _require(health == 200, "gate-health", f"/health answered {health or 'nothing'} instead of 200")
     version = str(_json(instance, "/version", 10).get("version", ""))
     _require(
@@ -151,7 +152,7 @@ def _completion(instance: dict[str, Any], timeout_s: int) -> str:
 
 
 def _tokens(instance: dict[str, Any]) -> float:
-    _, body = _get(instance, "/metrics", 10)
+    _, body = get(instance, "/metrics", 10)
     label = re.escape(json.dumps(instance["model"]))
     rows = re.findall(
         rf"^vllm:generation_tokens_total\{{[^}}]*model_name={label}[^}}]*\}}\s+([0-9.eE+]+)$", body, re.MULTILINE
@@ -160,7 +161,7 @@ def _tokens(instance: dict[str, Any]) -> float:
 
 
 def _json(instance: dict[str, Any], path: str, timeout_s: float, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    status, text = _get(instance, path, timeout_s, body)
+    status, text = get(instance, path, timeout_s, body)
     if status == 0:
         slow = "timed out" in text
         raise Rejected(
@@ -184,8 +185,10 @@ def _reason(value: Any, text: str) -> str:
     return str(message or text)[:160]
 
 
-def _get(instance: dict[str, Any], path: str, timeout_s: float, body: dict[str, Any] | None = None) -> tuple[int, str]:
-    host = f"[{instance['host']}]" if ":" in instance["host"] else instance["host"]
+def get(instance: dict[str, Any], path: str, timeout_s: float, body: dict[str, Any] | None = None) -> tuple[int, str]:
+    """Ask an instance, with its `key` if there is one; return status and body, or 0 and what went wrong."""
+    host = EVERYWHERE.get(instance["host"], instance["host"])
+    host = f"[{host}]" if ":" in host else host
     headers = {"Content-Type": "application/json"}
     if instance.get("key"):
         headers["Authorization"] = f"Bearer {instance['key']}"

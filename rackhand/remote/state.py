@@ -39,8 +39,8 @@ def state(root: str, venv: str, model: str, uv: str, user: str) -> dict[str, Any
         "current": _target(base / "current"),
         "previous": _target(base / "previous"),
         "releases": {path.name: fingerprint(path) for path in sorted(base.glob("releases/[!.]*"))},
-        "venv": _json(base / "venvs" / venv / "rackhand.json"),
-        "model": _json(base / "models" / model / "rackhand.json"),
+        "venv": read_json(base / "venvs" / venv / "rackhand.json"),
+        "model": read_json(base / "models" / model / "rackhand.json"),
         "model_intact": _intact(base / "models" / model),
         "uv": (base / "bin" / uv).exists(),
         "user": _user_exists(user),
@@ -98,18 +98,22 @@ def _ended(code: str, status: str) -> str:
 
 
 def _running_config(pid: int) -> str:
-    """Read one variable of the running process: what it was started with, not what the files say now."""
+    return variable(pid, CONFIG_VARIABLE)
+
+
+def variable(pid: int, name: str) -> str:
+    """Read one variable of a running process: what it was started with, not what the files say now; empty without."""
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return ""
-    prefix = f"{CONFIG_VARIABLE}=".encode()
+    prefix = f"{name}=".encode()
     return next((entry[len(prefix) :].decode() for entry in environment if entry.startswith(prefix)), "")
 
 
 def _intact(model: Path) -> bool:
     """Compare the sizes on disk with the record; contents were hashed when the files arrived."""
-    record = _json(model / "rackhand.json")
+    record = read_json(model / "rackhand.json")
     files = record.get("files", [])
     return bool(files) and all(_size(model / item["path"]) == item["size"] for item in files)
 
@@ -122,7 +126,7 @@ def _target(link: Path) -> str:
     return link.readlink().name if link.is_symlink() else ""
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ def journal(name: str, since: float = 0.0, without: str = "", only: str = "") ->
     shown = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
     entries = [json.loads(line) for line in shown.splitlines()]
     return [_message(entry) for entry in entries if _invocation(entry) != without and only in ("", _invocation(entry))]
+
+
+def beginning(invocation: str, lines: int) -> list[str]:
+    """Return the first journal lines of one start: what the engine said about itself, however long ago."""
+    command = ["journalctl", f"_SYSTEMD_INVOCATION_ID={invocation}", "--output", "cat", "--no-pager"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as shown:
+        found = [line.decode(errors="replace").rstrip("\n") for line in islice(shown.stdout or (), lines)]
+        shown.terminate()
+    return found
 
 
 def _invocation(entry: dict[str, Any]) -> str:
