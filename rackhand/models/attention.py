@@ -128,6 +128,10 @@ def latent(text: Reader) -> Latent:
 def latent_groups(shape: Latent) -> Iterator[LayerGroup]:
     """Yield what one layer of MLA keeps: one vector per token for all heads, and the indexer's key."""
     yield LayerGroup(attention=Attention.MLA, layers=1, kv_heads=1, key_size=shape.kv_rank + shape.rope)
+    if shape.index_size:
+        # One byte to an element and a 4-byte scale to 128 of them, whatever the cache's type; here in 16-bit elements.
+        kept = shape.index_size + 4 * (shape.index_size // 128)
+        yield LayerGroup(attention=Attention.MLA, layers=1, kv_heads=1, key_size=-(-kept // 2))
 
 
 def compressed(shape: Latent, prefix: str) -> Iterator[Matrix]:

@@ -8,12 +8,13 @@ from rackhand.errors import RackhandError
 from rackhand.models import decoder, limits, towers
 from rackhand.models.decoder import Decoder
 from rackhand.models.families import FAMILIES, LLAMA, STRANGE, Family
-from rackhand.models.headers import Tensor, from_headers, from_index
+from rackhand.models.headers import from_headers, from_index
 from rackhand.models.matrices import Matrix, parts
 from rackhand.models.packing import Storage
 from rackhand.models.quantization import storage
 from rackhand.models.reading import Reader
 from rackhand.models.spec import LayerGroup, ModelSpec
+from rackhand.models.tensors import Tensor
 
 NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 ELEMENT_BYTES = 2  # bfloat16 or float16, which is what vLLM loads
@@ -44,7 +45,7 @@ def spec_from_config(
     spec = replace(spec, multimodal=tower.kinds, source=source or tower.source)
     if tensors:
         return from_headers(spec, tensors, matrices, stored)
-    return from_index(spec, total_bytes, tensor_names) if total_bytes else spec
+    return from_index(spec, total_bytes, tensor_names, matrices, stored) if total_bytes else spec
 
 
 def _spec(top: Reader, model: Decoder, name: str, matrices: Iterable[Matrix], stored: Storage) -> ModelSpec:

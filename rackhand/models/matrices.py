@@ -71,7 +71,7 @@ def parts(matrices: Iterable[Matrix], storage: Storage) -> tuple[Part, ...]:
     taken = dict.fromkeys(PARTS, 0)
     for matrix in matrices:
         elements[matrix.part] += 0 if matrix.copied else matrix.elements
-        taken[matrix.part] += _bytes(matrix, storage)
+        taken[matrix.part] += size_of(matrix, storage)
     return tuple(part(name, count, taken[name]) for name, count in elements.items() if count or taken[name])
 
 
@@ -81,7 +81,8 @@ def part(name: str, elements: int, size: int) -> Part:
     return Part(name=name, elements=elements, bytes=size, split=traits.split, stage=traits.stage, linear=traits.linear)
 
 
-def _bytes(matrix: Matrix, storage: Storage) -> int:
+def size_of(matrix: Matrix, storage: Storage) -> int:
+    """Return the bytes of a weight as stored."""
     if matrix.fixed_bytes is not None:
         return matrix.elements * matrix.fixed_bytes
     if PARTS[matrix.part].linear and (packing := storage.packing(matrix.part, matrix.name)):
