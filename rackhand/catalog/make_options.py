@@ -56,7 +56,7 @@ def book(dumps: Mapping[str, list[Row]]) -> dict[str, Any]:
     options: dict[str, dict[str, Row]] = {}
     for version, dump in dumps.items():
         for action in dump:
-            if len(name := _name(action)) > 1 and action["action"] != "_HelpAction":
+            if (name := _name(action)) and action["action"] != "_HelpAction":
                 options.setdefault(name, {})[version] = _facts(action, name)
     return {
         "sources": {"parser": SOURCE},

@@ -19,7 +19,7 @@ WORDS = {
     Kind.FLOAT: "a number",
     Kind.TEXT: "text",
     Kind.WORD: "text",
-    Kind.JSON: "a mapping, a list, or JSON of one",
+    Kind.JSON: "a mapping, or JSON as text",
     Kind.ANY: "a mapping or text",
 }
 
@@ -75,8 +75,9 @@ def _text(option: Option, value: Any) -> bool:
 
 
 def _json(option: Option, value: Any) -> bool:
-    if isinstance(value, Mapping | list | tuple):
+    if isinstance(value, Mapping):
         return True
+    # A YAML list becomes several arguments in vLLM's --config file, and not one of JSON.
     try:
         return isinstance(value, str) and isinstance(json.loads(value), dict | list)
     except (ValueError, RecursionError):
