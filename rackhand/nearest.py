@@ -1,7 +1,7 @@
 """The nearest plans that work, where there is none: each change is really planned before it is named. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rackhand.arrangement import Arrangement, arrange
@@ -21,6 +21,16 @@ Options = dict[str, Any]
 Change = tuple[str, Settings, Sequence[PlannedGpu]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Nearest:
+    """One change that brings a plan: in words, as the settings and GPUs that it leads to, and what comes of it."""
+
+    words: str
+    settings: Settings
+    gpus: tuple[PlannedGpu, ...]
+    arrangement: Arrangement
+
+
 def with_nearest(
     problems: Sequence[Problem],
     gpus: Sequence[PlannedGpu],
@@ -31,10 +41,19 @@ def with_nearest(
     """Return the problems; what is about memory says as its next step every single change that brings a plan."""
     if not any(problem.code in MEMORY_CODES for problem in problems):
         return tuple(problems)
-    planned = _planner(spec, measured)
-    works = [change for change in _changes(gpus, spec, settings, planned) if planned(change[2], change[1])]
-    step = ", or ".join(words for words, _, _ in works) or NOTHING
+    step = ", or ".join(found.words for found in nearest(gpus, spec, settings, measured)) or NOTHING
     return tuple(replace(problem, next_step=step) if problem.code in MEMORY_CODES else problem for problem in problems)
+
+
+def nearest(
+    gpus: Sequence[PlannedGpu], spec: ModelSpec, settings: Settings, measured: Measured | None = None
+) -> Iterator[Nearest]:
+    """Yield every single change that brings a plan, the least intrusive first."""
+    planned = _planner(spec, measured)
+    for words, changed, taken in _changes(gpus, spec, settings, planned):
+        found = planned(taken, changed)
+        if found is not None:
+            yield Nearest(words=words, settings=changed, gpus=tuple(taken), arrangement=found)
 
 
 def _planner(

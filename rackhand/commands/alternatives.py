@@ -1,84 +1,102 @@
-"""Questions near one that was refused, each tried: only what has a plan is offered."""
+"""What else would work where there is no plan, each really planned: less asked of the GPUs, more of them, others."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from itertools import islice
 from typing import Any
 
+from rackhand.arrangement import Arrangement, arrange
 from rackhand.commands import paper
-from rackhand.commands.answer import Alternative, Answer
-from rackhand.commands.answering import Posed, attempt
+from rackhand.commands.answer import Alternative
+from rackhand.commands.answering import Posed
 from rackhand.hardware import describe
+from rackhand.nearest import Nearest, nearest
 
 COUNTS = (1, 2, 4, 8)
 # Cards that can be had today, the smallest first; the first that carry the model are offered.
 CARDS = ("L4", "RTX-4090", "L40S", "A100-PCIe-80GB", "RTX-PRO-6000", "H100-SXM-80GB", "H200-SXM", "B200", "B300-SXM6")
 MOST_CARDS = 3
-# A context shorter than this is no offer to somebody who asked for more.
-USABLE_TOKENS = 1024
+WORDS = {"kv-cache-dtype": "an fp8 KV cache", "quantization": "fp8 weights"}
+OPTIONS = {
+    "serve_max_model_len": ("--context", "{}"),
+    "serve_gpu_memory_utilization": ("--set", "gpu_memory_utilization={}"),
+    "serve_tensor_parallel_size": ("--set", "tensor_parallel_size={}"),
+    "serve_pipeline_parallel_size": ("--set", "pipeline_parallel_size={}"),
+}
 
 
 def alternatives(posed: Posed) -> tuple[Alternative, ...]:
-    """Return what would work: a shorter context, an fp8 cache, fp8 weights, more of the same cards, other cards."""
-    return tuple(
-        _offer(what, arguments, answer)
-        for what, arguments, other in (*_wishes(posed), *_sets(posed))
-        if (answer := attempt(other)).fits
-    )
+    """Return the nearest plans that work, and the smallest sets of other cards that carry the model."""
+    near = [_near(posed, found) for found in nearest(posed.gpus, posed.spec, posed.settings)]
+    return (*near, *islice(_other_cards(posed), MOST_CARDS))
 
 
-def _offer(what: str, arguments: tuple[str, ...], answer: Answer) -> Alternative:
-    forecast = answer.forecast
+def _near(posed: Posed, found: Nearest) -> Alternative:
+    changes = _changes(posed, found)
+    words = tuple(word for name, value in changes.items() for word in _typed(posed, name, value))
+    if found.gpus != posed.gpus:
+        card = found.gpus[0].card.replace(" ", "-")
+        return _offer(_cards(found), ("--gpu", f"{len(found.gpus)}x{card}"), {}, found.arrangement)
+    return _offer(", ".join(_what(posed, changes)) or found.words, words, changes, found.arrangement)
+
+
+def _changes(posed: Posed, found: Nearest) -> dict[str, Any]:
+    before = posed.settings.model_dump()
+    return {name: value for name, value in found.settings.model_dump().items() if value != before[name]}
+
+
+def _what(posed: Posed, changes: dict[str, Any]) -> Iterator[str]:
+    """Name what changes in a few words."""
+    before = posed.settings.serve_options
+    for name, value in changes.items():
+        match name:
+            case "serve_options":
+                yield " and ".join(WORDS.get(option, option) for option in value if option not in before)
+            case "serve_max_model_len":
+                yield f"a context of {value:,} tokens"
+            case "serve_gpu_memory_utilization":
+                yield f"{value:.0%} of the memory"
+            case _:
+                yield f"{value if value != 'auto' else 'any'} {name.removeprefix('serve_').replace('_', ' ')}"
+
+
+def _typed(posed: Posed, name: str, value: Any) -> Iterator[str]:
+    """Yield the words that ask for a setting of a deploy on the command line of `rackhand fit`."""
+    if name == "serve_options":
+        for option, text in value.items():
+            if option in posed.settings.serve_options:
+                continue
+            yield from ("--set", f"{option.replace('-', '_')}={text}")
+    else:
+        option, form = OPTIONS[name]
+        yield from (option, form.format(value))
+
+
+def _cards(found: Nearest) -> str:
+    return describe(gpu.card for gpu in found.gpus)
+
+
+def _other_cards(posed: Posed) -> Iterator[Alternative]:
+    """Yield the smallest set of each other card that carries the model."""
+    own = {gpu.card for gpu in posed.gpus}
+    for card in CARDS:
+        if paper.gpus(card)[0].card in own:
+            continue
+        for count in COUNTS:
+            text = f"{count}x{card}"
+            gpus = paper.gpus(text)
+            found = arrange("", gpus, posed.spec, posed.settings.model_copy(update={"serve_instances": "auto"}))
+            if isinstance(found, Arrangement):
+                yield _offer(describe(gpu.card for gpu in gpus), ("--gpu", text), {}, found)
+                break
+
+
+def _offer(what: str, arguments: tuple[str, ...], changes: dict[str, Any], found: Arrangement) -> Alternative:
+    forecast = found.instances[0].forecast
     return Alternative(
         what=what,
         arguments=arguments,
-        instances=len(answer.instances),
+        settings=changes,
+        instances=len(found.instances),
         kv_tokens=forecast.kv_tokens if forecast else 0,
         max_context=forecast.max_context if forecast else 0,
     )
-
-
-Try = tuple[str, tuple[str, ...], Posed]
-
-
-def _wishes(posed: Posed) -> Iterator[Try]:
-    """Yield the same GPUs with less asked of them, the smallest loss first."""
-    given = posed.settings.serve_options
-    if posed.settings.serve_max_model_len != "auto" and (context := _shorter(posed)):
-        yield "a shorter context", ("--context", str(context)), _with(posed, serve_max_model_len=context)
-    if "kv-cache-dtype" not in given:
-        options = {**given, "kv-cache-dtype": "fp8"}
-        yield "an fp8 KV cache", ("--set", "kv_cache_dtype=fp8"), _with(posed, serve_options=options)
-    if "quantization" not in given and posed.spec.quantization is None:
-        options = {**given, "quantization": "fp8"}
-        yield "fp8 weights", ("--set", "quantization=fp8"), _with(posed, serve_options=options)
-
-
-def _shorter(posed: Posed) -> int:
-    """Return a round context that the nearest try has room for, 0 where nobody would want it."""
-    forecast = attempt(posed).forecast
-    longest = forecast.max_context if forecast else 0
-    return longest // USABLE_TOKENS * USABLE_TOKENS
-
-
-def _with(posed: Posed, **changes: Any) -> Posed:
-    return replace(posed, settings=posed.settings.model_copy(update=changes))
-
-
-def _sets(posed: Posed) -> Iterator[Try]:
-    """Yield the smallest set of the same cards that carries the model, then of others."""
-    own = posed.gpus[0].card
-    first = _smallest(posed, own.replace(" ", "-"))
-    if first is not None:
-        yield first
-    others = (found for card in CARDS if paper.gpus(card)[0].card != own and (found := _smallest(posed, card)))
-    yield from (found for found, _ in zip(others, range(MOST_CARDS), strict=False))
-
-
-def _smallest(posed: Posed, card: str) -> Try | None:
-    for count in COUNTS:
-        text = f"{count}x{card}"
-        gpus = paper.gpus(text)
-        other = replace(_with(posed, serve_instances="auto"), gpus=gpus)
-        if attempt(other).fits:
-            return describe(gpu.card for gpu in gpus), ("--gpu", text), other
-    return None

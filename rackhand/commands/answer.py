@@ -1,8 +1,8 @@
 """What `rackhand fit` and `rackhand plan` answer, as frozen data and as JSON. Memory in MiB, lengths in tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rackhand.fitting.terms import Forecast
 from rackhand.models.spec import ModelSpec
@@ -16,10 +16,11 @@ SCHEMA = "rackhand.fit/1"
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
-    """A question near the one that was asked that has a plan; `arguments` are what to add to the command."""
+    """A change that brings a plan: `arguments` for the command line of `rackhand fit`, `settings` for a deploy."""
 
     what: str
     arguments: tuple[str, ...]
+    settings: Mapping[str, Any]
     instances: int
     kv_tokens: int
     max_context: int
@@ -27,18 +28,20 @@ class Alternative:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A plan on paper, or why there is none.
+    """A plan, or why there is none.
 
-    `forecast` is the first instance's, or, without a plan, the bill of the nearest try; it is None only where the
-    model could not be tried at all. `context` is what was asked for, None where the model's own is meant.
+    `forecast` is the first instance's, or, without a plan, the bill of the nearest try; it is None where nothing could
+    be tried. `spec` is None where what the model is cannot be known yet. `context` is what was asked for, None where
+    the model's own is meant, "auto" where the longest that fits is.
     """
 
-    spec: ModelSpec
+    model: str
+    spec: ModelSpec | None
     gpus: tuple[PlannedGpu, ...]
     cards: str
     version: str
     preset: str
-    context: int | None
+    context: int | Literal["auto"] | None
     instances: tuple[Instance, ...] = ()
     forecast: Forecast | None = None
     words: tuple[str, ...] = ()
@@ -57,11 +60,15 @@ class Answer:
 
 def to_json(answer: Answer) -> dict[str, Any]:
     """Return the answer for programs; docs/reference/fit.md lists its fields."""
+    return {"schema": SCHEMA, **facts(answer)}
+
+
+def facts(answer: Answer) -> dict[str, Any]:
+    """Return what the answer about one host's GPUs holds."""
     forecast = answer.forecast
     return {
-        "schema": SCHEMA,
         "fits": answer.fits,
-        "model": _model(answer.spec),
+        "model": _model(answer),
         "gpu": answer.cards,
         "gpus": [_gpu(gpu) for gpu in answer.gpus],
         "vllm": answer.version,
@@ -151,9 +158,12 @@ def _label(group: Sequence[Instance], card: str) -> str:
     return f"{names}, {whose} ({card})"
 
 
-def _model(spec: ModelSpec) -> dict[str, Any]:
+def _model(answer: Answer) -> dict[str, Any]:
+    spec = answer.spec
+    if spec is None:
+        return {"name": answer.model}
     return {
-        "name": spec.name,
+        "name": answer.model,
         "revision": spec.revision,
         "architecture": spec.architecture,
         "parameters": spec.parameters,
@@ -173,6 +183,7 @@ def _alternative(alternative: Alternative) -> dict[str, Any]:
     return {
         "what": alternative.what,
         "arguments": list(alternative.arguments),
+        "settings": dict(alternative.settings),
         "instances": alternative.instances,
         "kv_tokens": alternative.kv_tokens,
         "max_context": alternative.max_context,

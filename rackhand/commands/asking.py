@@ -77,5 +77,5 @@ def _share(question: Question) -> float | None:
 
 
 def _size(question: Question, name: str) -> int | Literal["auto"]:
-    given = question.options.get(name)
-    return "auto" if given is None else number(str(given), f"--set {name.replace('-', '_')}")
+    given = question.options.get(name, "auto")
+    return "auto" if given == "auto" else number(str(given), f"--set {name.replace('-', '_')}")

@@ -44,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
     add("--instances", metavar="N", help="how many servers (default: as many as the GPUs carry)")
     add("--allow-fp8", action="store_true", help="allow fp8 weights where the GPUs have fp8 arithmetic")
     add("--allow-fp8-kv", action="store_true", help="allow an fp8 KV cache where the GPUs have fp8 arithmetic")
-    add("--revision", metavar="COMMIT", help="commit of a hub id (default: the newest)")
+    add("--revision", metavar="COMMIT", help="commit of a hub id (default: the newest); HF_TOKEN opens gated ones")
     add("--json", action="store_true", help="print JSON (schema rackhand.fit/1)")
     add("--picture", type=Path, metavar="FILE", help="also draw the memory bill, as FILE.svg or FILE.png")
     parser.set_defaults(main=main)

@@ -28,4 +28,4 @@ def picture(found: Answer, path: Path) -> None:
     if found.forecast is not None:
         facts.append(f"context {found.forecast.context:,} tokens")
     verdict = "" if found.fits else ": no plan"
-    save(path, f"{found.spec.name} on {found.cards}{verdict}", " · ".join(facts), pictured(found))
+    save(path, f"{found.model} on {found.cards}{verdict}", " · ".join(facts), pictured(found))

@@ -9,7 +9,7 @@ from rackhand.picture.text import draw
 from rackhand.plan import Instance, PlannedGpu, Setting
 from rackhand.terminal import Terminal
 
-NUMBERS = ("port", "context", "KV tokens", "sequences", "instances", "longest context")
+NUMBERS = ("port", "context", "KV tokens", "sequences", "instances", "up to")
 
 
 def words(answer: Answer, terminal: Terminal) -> str:
@@ -38,18 +38,22 @@ def pictured(answer: Answer) -> tuple[Bar, ...]:
 
 
 def _head(answer: Answer, terminal: Terminal) -> list[str]:
-    spec, count = answer.spec, len(answer.instances)
+    count = len(answer.instances)
     verdict = f"fits, {count} instance{'' if count == 1 else 's'}" if answer.fits else "no plan"
-    stored = spec.quantization.method if spec.quantization else spec.dtype
+    title = f"{answer.model} on {answer.cards}: {verdict}"
+    return [*terminal.paragraph(title), *terminal.paragraph(" · ".join(_facts(answer)))]
+
+
+def _facts(answer: Answer) -> Iterator[str]:
+    yield f"vLLM {answer.version}"
+    yield f"preset {answer.preset}"
+    if answer.spec is not None:
+        spec = answer.spec
+        stored = spec.quantization.method if spec.quantization else spec.dtype
+        yield f"{spec.parameters / 1e9:.1f}B parameters, {stored}"
     context = answer.forecast.context if answer.forecast else answer.context
-    facts = [
-        f"vLLM {answer.version}",
-        f"preset {answer.preset}",
-        f"{spec.parameters / 1e9:.1f} billion parameters ({stored})",
-        f"context {context:,}" if context else "",
-    ]
-    title = f"{spec.name} on {answer.cards}: {verdict}"
-    return [*terminal.paragraph(title), *terminal.paragraph(" · ".join(fact for fact in facts if fact))]
+    if isinstance(context, int):
+        yield f"context {context:,}"
 
 
 def instance_table(instances: Sequence[Instance], gpus: Sequence[PlannedGpu], terminal: Terminal) -> list[str]:
@@ -88,7 +92,7 @@ def _split(instance: Instance) -> str:
 def reason_block(problem: Problem, terminal: Terminal) -> list[str]:
     """Say why there is no plan and what to do next."""
     return [
-        *terminal.paragraph(f"{problem.where}: {problem.what} [{problem.code}]", "No: ", "    "),
+        *terminal.paragraph(f"{problem.what} [{problem.code}]", "No: ", "    "),
         *terminal.paragraph(problem.next_step, "    → ", "      "),
         *(terminal.say(f"    │ {line}") for line in problem.evidence),
     ]
@@ -124,9 +128,9 @@ def alternative_table(alternatives: Sequence[Alternative], terminal: Terminal) -
     """Draw what else would work, as it is typed."""
     if not alternatives:
         return []
-    columns = ("what would work", "instances", "KV tokens", "longest context", "type")
+    columns = ("to get a plan, add", "instances", "KV tokens", "up to", "that is")
     rows = [
-        (each.what, str(each.instances), f"{each.kv_tokens:,}", f"{each.max_context:,}", " ".join(each.arguments))
+        (" ".join(each.arguments), str(each.instances), f"{each.kv_tokens:,}", f"{each.max_context:,}", each.what)
         for each in alternatives
     ]
     return terminal.table(columns, rows, NUMBERS)
