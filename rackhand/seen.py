@@ -1,10 +1,16 @@
 """The GPUs of a survey: identified on the PCI bus, completed by NVML where that works. Pure."""
 
+from collections.abc import Set
+from dataclasses import replace
+
 from rackhand.hardware import Inventory, PciDevice, describe, identify
 from rackhand.plan import PlannedGpu
-from rackhand.survey import Survey
+from rackhand.survey import NvmlGpu, Survey
 
 UNKNOWN_MIB = 0
+OURS = "vllm@"
+# What an idle card holds for itself: seen between 1 and some 100 MiB.
+NOISE_MIB = 512
 
 
 def inventory(survey: Survey) -> Inventory:
@@ -13,22 +19,59 @@ def inventory(survey: Survey) -> Inventory:
 
 
 def gpus(survey: Survey) -> tuple[PlannedGpu, ...]:
-    """List the GPUs by address; UUID and true memory come from NVML, before that memory is nominal or UNKNOWN_MIB."""
+    """List the GPUs by address, the slices of a card that is cut in its place.
+
+    UUID, true memory and links come from NVML; before that memory is nominal or UNKNOWN_MIB.
+    """
     nvml = {gpu.address: gpu for gpu in survey.nvml.gpus if not gpu.lost}
-    planned = []
-    for found in inventory(survey).gpus:
-        seen = nvml.get(found.address)
-        planned.append(
-            PlannedGpu(
-                address=found.address,
-                card=found.card.name,
-                memory_mib=seen.memory_mib if seen else (found.card.memory_mib or UNKNOWN_MIB),
-                uuid=seen.uuid if seen else "",
-                capability=seen.capability if seen else found.card.capability,
-                reserved_mib=seen.reserved_mib if seen else 0,
-            )
+    bus = inventory(survey)
+    cpus = {node.node: node.cpus for node in survey.nodes} if len(survey.nodes) > 1 else {}
+    planned: list[PlannedGpu] = []
+    for each in bus.gpus:
+        node = each.device.numa_node
+        before = PlannedGpu(
+            address=each.address,
+            card=each.card.name,
+            memory_mib=each.card.memory_mib or UNKNOWN_MIB,
+            capability=each.card.capability,
+            numa_node=node,
+            cpus=cpus.get(node, ""),
+            switched=bus.needs_fabric_manager,
         )
+        seen = nvml.get(each.address)
+        planned += _completed(before, seen, {gpu.address for gpu in bus.gpus}) if seen else [before]
     return tuple(planned)
+
+
+def _completed(before: PlannedGpu, seen: NvmlGpu, cards: Set[str]) -> list[PlannedGpu]:
+    """Add what NVML says of a card; a link to an address that is no card's leads to a switch."""
+    ends = seen.peers
+    whole = replace(
+        before,
+        uuid=seen.uuid,
+        memory_mib=seen.memory_mib,
+        reserved_mib=seen.reserved_mib,
+        free_mib=_free_mib(seen),
+        capability=seen.capability,
+        peers=None if ends is None else tuple(end for end in ends if end in cards),
+        switched=before.switched if ends is None else seen.switched or any(end not in cards for end in ends),
+        mig=bool(seen.mig),
+    )
+    slices = [
+        replace(whole, uuid=each.uuid, profile=each.profile, memory_mib=each.memory_mib, reserved_mib=0, free_mib=None)
+        for each in seen.slices
+    ]
+    return slices or [whole]
+
+
+def _free_mib(seen: NvmlGpu) -> int | None:
+    """Return what would be free without our instances, None where nobody else holds memory worth naming."""
+    if seen.processes is None:
+        return None
+    ours = sum(process.mib or 0 for process in seen.processes if process.unit.startswith(OURS))
+    usable = seen.memory_mib - seen.reserved_mib
+    others = usable - seen.free_mib - ours
+    return usable - others if others > NOISE_MIB else None
 
 
 def cards(found: tuple[PlannedGpu, ...]) -> str:

@@ -30,6 +30,14 @@ class HostFacts(Frozen):
     secure_boot: bool | None
 
 
+class NumaNode(Frozen):
+    """One NUMA node with CPUs; `cpus` as the kernel writes a list, `0-31,64-95`."""
+
+    node: int
+    cpus: str
+    memory_mib: int
+
+
 class Resources(Frozen):
     """Space and memory, all in MiB."""
 
@@ -73,8 +81,29 @@ class Packages(Frozen):
     held: tuple[str, ...]
 
 
+class GpuProcess(Frozen):
+    """A process that computes on a GPU; `mib` is None where the driver does not tell, `unit` empty where none is."""
+
+    pid: int
+    mib: int | None = None
+    unit: str = ""
+
+
+class MigSlice(Frozen):
+    """One MIG slice of a GPU; `profile` as NVIDIA names it (3g.71gb), memory in MiB."""
+
+    uuid: str
+    profile: str
+    memory_mib: int
+    free_mib: int
+
+
 class NvmlGpu(Frozen):
-    """One GPU as NVML sees it; memory in MiB, power in W. A lost GPU has nothing but its index."""
+    """One GPU as NVML sees it; memory in MiB, power in W. A lost GPU has nothing but its index.
+
+    `peers` are the PCI addresses at the other ends of its active NVLinks, None where the driver does not tell;
+    `switched` says that NVSwitches are among them, which may have no address.
+    """
 
     index: int
     lost: bool = False
@@ -89,7 +118,10 @@ class NvmlGpu(Frozen):
     ecc: bool | None = None
     power_limit_w: int | None = None
     nvlinks: int = 0
-    processes: tuple[int, ...] | None = None
+    switched: bool = False
+    peers: tuple[str, ...] | None = None
+    slices: tuple[MigSlice, ...] = ()
+    processes: tuple[GpuProcess, ...] | None = None
 
 
 class Nvml(Frozen):
@@ -189,6 +221,7 @@ class Survey(Frozen):
     host: HostFacts
     resources: Resources
     pci: tuple[PciFunction, ...]
+    nodes: tuple[NumaNode, ...] = ()
     driver: DriverFacts
     packages: Packages
     nvml: Nvml

@@ -1,11 +1,13 @@
 """What a host is given before boot, and how it changes while it runs."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from rackhand.lab import emulation, personality
+from rackhand.remote import gpu
 
 
 def lspci(root: Path, *options: str) -> str:
@@ -48,8 +50,8 @@ def test_the_real_lspci_reads_subsystems_and_the_switches(tmp_path: Path) -> Non
 
 
 def test_the_uuids_follow_from_the_name_of_the_host(tmp_path: Path) -> None:
-    gpu = personality.load("1xH100").gpus[0]
-    assert gpu.uuid("gpu-01") in (host(tmp_path, "1xH100") / emulation.NVML_CONF).read_text()
+    card = personality.load("1xH100").gpus[0]
+    assert card.uuid("gpu-01") in (host(tmp_path, "1xH100") / emulation.NVML_CONF).read_text()
 
 
 def test_a_running_host_can_lose_a_card_and_get_another(tmp_path: Path) -> None:
@@ -60,6 +62,16 @@ def test_a_running_host_can_lose_a_card_and_get_another(tmp_path: Path) -> None:
     assert cards == ["17:00.0", "31:00.0", "b1:00.0"]
     assert (upper / emulation.NVML_CONF).read_text().count("Tesla T4") == 2
     assert (upper / emulation.OWN / "pci").stat().st_ino == bus
+
+
+def test_a_host_with_cards_on_two_sockets_has_two_nodes_of_real_cpus(tmp_path: Path) -> None:
+    nodes = gpu.nodes(str(host(tmp_path, "4xA10-two-sockets") / emulation.OWN / "node"))
+    assert [node["node"] for node in nodes] == [0, 1]
+    assert all(node["memory_mib"] > 0 for node in nodes)
+    cpus = {int(cpu) for node in nodes for cpu in node["cpus"].split(",")}
+    assert cpus == os.sched_getaffinity(0)
+    emulation.rewrite(tmp_path / "gpu-01" / "upper", personality.load("1xL4"))
+    assert not (tmp_path / "gpu-01" / "upper" / emulation.OWN / "node").exists()
 
 
 def test_the_boot_unit_is_enabled_before_anything_else_starts(tmp_path: Path) -> None:

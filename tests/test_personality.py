@@ -17,6 +17,8 @@ EXPECTED = {
     "1xT4": ("T4",),
     "4xmixed": ("L4", "L4", "T4", "A10"),
     "1xH200-mig": ("H200",),
+    "4xA100-nvlink-pairs": ("A100",) * 4,
+    "4xA10-two-sockets": ("A10",) * 4,
     "1xP100": ("P100",),
 }
 
@@ -103,3 +105,8 @@ def test_faults_change_only_the_named_slot() -> None:
     assert [gpu.lost for gpu in broken.gpus] == [False, True, False, False]
     assert healthy.with_fewer_gpus(3).gpus == healthy.gpus[:3]
     assert healthy.with_model(3, "t4").gpus[3].model.nvml_name == "Tesla T4"
+
+
+def test_a_bridge_has_two_ends() -> None:
+    gpus = {gpu.address: gpu for gpu in personality.load("4xA100-nvlink-pairs").gpus}
+    assert all(gpu.address in gpus[peer].peers for gpu in gpus.values() for peer in gpu.peers)

@@ -57,6 +57,7 @@ def test_the_whole_survey_of_this_machine_makes_sense(tmp_path: Path) -> None:
     assert found.state.user
     assert found.state.releases == {}
     assert found.nvml.state
+    assert all(node.cpus and node.memory_mib for node in found.nodes)
     assert not (tmp_path / "not").exists()
 
 
@@ -109,3 +110,15 @@ def test_a_probe_that_hangs_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(subprocess, "run", hang)
     assert gpu.nvml("", "")["state"] == "hangs"
+
+
+def test_nodes_without_cpus_are_memory_alone_and_left_out(tmp_path: Path) -> None:
+    for name, cpus, memory in (("node0", "0-31,64-95", 1 << 20), ("node10", "32-63", 2 << 20), ("node2", "", 1 << 20)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cpulist").write_text(f"{cpus}\n")
+        (tmp_path / name / "meminfo").write_text(f"Node 0 MemTotal:       {memory} kB\n")
+    assert gpu.nodes(str(tmp_path)) == [
+        {"node": 0, "cpus": "0-31,64-95", "memory_mib": 1024},
+        {"node": 10, "cpus": "32-63", "memory_mib": 2048},
+    ]
+    assert gpu.nodes(str(tmp_path / "none")) == []

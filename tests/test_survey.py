@@ -80,6 +80,56 @@ def test_gpus_come_in_order_of_their_address_however_they_were_listed() -> None:
     assert found == seen.gpus(survey("h100", "l4", "h100"))
 
 
+def test_links_nodes_and_slices_are_read_as_nvml_and_the_bus_tell_them() -> None:
+    facts = answer(("h100", "h100"))
+    facts["nodes"] = [{"node": node, "cpus": cpus, "memory_mib": 1} for node, cpus in ((0, "0-31"), (1, "32-63"))]
+    facts["pci"][1]["numa_node"] = 1
+    facts["nvml"]["gpus"][0] |= {"nvlinks": 12, "peers": [address(1)]}
+    piece = {"uuid": "MIG-1", "profile": "3g.40gb", "memory_mib": 40_000, "free_mib": 39_000}
+    facts["nvml"]["gpus"][1] |= {"mig": True, "slices": [piece, {**piece, "uuid": "MIG-2"}], "peers": ["0000:05:00.0"]}
+    whole, *slices = seen.gpus(parse(facts, "gpu-1"))
+    assert (whole.peers, whole.switched, whole.numa_node, whole.cpus) == ((address(1),), False, 0, "0-31")
+    assert [(each.uuid, each.profile, each.memory_mib, each.mig) for each in slices] == [
+        ("MIG-1", "3g.40gb", 40_000, True),
+        ("MIG-2", "3g.40gb", 40_000, True),
+    ]
+    assert {(each.address, each.card, each.cpus, each.switched) for each in slices} == {
+        (address(1), whole.card, "32-63", True)
+    }
+
+
+def test_before_the_driver_links_are_not_known_and_switches_are_seen_on_the_bus() -> None:
+    facts = bare("h100", "h100")
+    assert [(each.peers, each.switched, each.cpus) for each in seen.gpus(facts)] == [(None, False, "")] * 2
+    switch = facts.pci[0].model_copy(update={"address": "0000:05:00.0", "device": "0x22a3", "device_class": "0x068000"})
+    assert all(each.switched for each in seen.gpus(facts.model_copy(update={"pci": (*facts.pci, switch)})))
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "processes", "expected"),
+    [
+        (81_000, [], None),
+        (10_000, [{"pid": 1, "mib": 71_009, "unit": "vllm@llama-0.service"}], None),
+        (10_000, [{"pid": 1, "mib": 70_000, "unit": "jupyter.service"}], 10_000),
+        (
+            10_000,
+            [{"pid": 1, "mib": 40_000, "unit": "vllm@llama-0.service"}, {"pid": 2, "mib": 31_009, "unit": ""}],
+            50_000,
+        ),
+        (10_000, None, None),
+    ],
+    ids=["idle", "ours alone", "somebody else", "both", "not told"],
+)
+def test_memory_that_others_hold_is_told_apart_from_ours(
+    free_mib: int, processes: list[dict[str, Any]] | None, expected: int | None
+) -> None:
+    facts = answer()
+    facts["nvml"]["gpus"][0] |= {"memory_mib": 81_559, "reserved_mib": 550, "free_mib": free_mib}
+    facts["nvml"]["gpus"][0]["processes"] = processes
+    (found,) = seen.gpus(parse(facts, "gpu-1"))
+    assert found.free_mib == expected
+
+
 def test_a_lost_gpu_keeps_its_place_on_the_bus_and_has_no_uuid() -> None:
     found = seen.gpus(survey("h100", "h100", nvml__gpus__1={"index": 1, "lost": True}))
     assert [gpu.uuid for gpu in found] == [uuid(0), ""]

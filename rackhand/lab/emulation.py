@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from rackhand.lab import driver_repo, pci_tree
+from rackhand.lab import driver_repo, node_tree, pci_tree
 from rackhand.lab.nvml import conf
 from rackhand.lab.personality import Personality
 
@@ -44,6 +44,7 @@ def rewrite(host_root: Path, personality: Personality) -> None:
     _put(host_root / "etc/rackhand-lab/personality", personality.name)
     _put(host_root / NVML_CONF, conf.render(personality, host_name))
     pci_tree.write(host_root / OWN / "pci", personality.functions)
+    node_tree.write(host_root / OWN / "node", personality)
 
 
 def publish(www: Path, bridge_url: str) -> str:

@@ -92,11 +92,15 @@ class Process(_Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu(_Strict):
-    """One card in one slot; the last four fields say what is wrong with it."""
+    """One card in one slot; the last four fields say what is wrong with it.
+
+    `peers` are the addresses of cards that NVLink bridges join it with; without, its active links lead to NVSwitches.
+    """
 
     model: GpuModel
     address: str
     numa_node: int = 0
+    peers: tuple[str, ...] = ()
     slices: tuple[MigSlice, ...] = ()
     nvlinks_active: int | None = None
     pcie_width: int | None = None

@@ -34,6 +34,18 @@ def pci() -> list[dict[str, Any]]:
     return devices
 
 
+def nodes(root: str = "/sys/devices/system/node") -> list[dict[str, Any]]:
+    """List the NUMA nodes that have CPUs: number, CPU list, memory in MiB. Memory on a GPU can be a node without."""
+    found = []
+    for path in sorted(Path(root).glob("node[0-9]*"), key=lambda path: int(path.name[4:])):
+        cpus = _read(path / "cpulist")
+        memory = re.search(r"MemTotal:\s+(\d+) kB", _read(path / "meminfo"))
+        if cpus:
+            mib = int(memory.group(1)) >> 10 if memory else 0
+            found.append({"node": int(path.name[4:]), "cpus": cpus, "memory_mib": mib})
+    return found
+
+
 def driver() -> dict[str, Any]:
     """Say which driver is loaded and which library is installed; absence is None."""
     text = _read(Path("/proc/driver/nvidia/version"))

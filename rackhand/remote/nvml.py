@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pynvml
@@ -61,8 +64,11 @@ def _gpu(index: int) -> dict[str, Any]:
         "mig": _optional(lambda: pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE),
         "ecc": _optional(lambda: pynvml.nvmlDeviceGetEccMode(handle)[0] == pynvml.NVML_FEATURE_ENABLED),
         "power_limit_w": _optional(lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) // 1000),
-        "nvlinks": _nvlinks(handle),
-        "processes": _optional(lambda: [item.pid for item in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]),
+        **_links(handle),
+        "slices": _slices(handle),
+        "processes": _optional(
+            lambda: [_process(item) for item in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+        ),
     }
 
 
@@ -71,14 +77,63 @@ def _address(bus_id: str) -> str:
     return bus_id.lower()[-12:]
 
 
-def _nvlinks(handle: Any) -> int:
-    active = 0
+def _links(handle: Any) -> dict[str, Any]:
+    """Count the active NVLinks and say what is at their other ends: NVSwitches, or devices at PCI addresses.
+
+    `peers` is None where a link is active and the driver does not tell its other end.
+    """
+    active = [link for link in range(_link_count(handle)) if _is_active(handle, link)]
+    kinds = [_optional(partial(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, handle, link)) for link in active]
+    direct = [link for link, kind in zip(active, kinds) if kind != pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH]
+    ends = [_optional(partial(pynvml.nvmlDeviceGetNvLinkRemotePciInfo, handle, link)) for link in direct]
+    known = all(end is not None for end in ends)
+    return {
+        "nvlinks": len(active),
+        "switched": len(direct) < len(active),
+        "peers": sorted({_address(end.busId) for end in ends}) if known else None,
+    }
+
+
+def _link_count(handle: Any) -> int:
+    """Count the links that a card has, in use or not."""
     for link in range(pynvml.NVML_NVLINK_MAX_LINKS):
-        try:
-            active += pynvml.nvmlDeviceGetNvLinkState(handle, link) == pynvml.NVML_FEATURE_ENABLED
-        except pynvml.NVMLError:
-            break
-    return active
+        if _optional(partial(pynvml.nvmlDeviceGetNvLinkState, handle, link)) is None:
+            return link
+    return int(pynvml.NVML_NVLINK_MAX_LINKS)
+
+
+def _is_active(handle: Any, link: int) -> bool:
+    state = _optional(partial(pynvml.nvmlDeviceGetNvLinkState, handle, link))
+    return bool(state == pynvml.NVML_FEATURE_ENABLED)
+
+
+def _slices(handle: Any) -> list[dict[str, Any]]:
+    """Describe the MIG slices; their numbers may have gaps."""
+    most = _optional(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)) or 0
+    found = [_optional(partial(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)) for index in range(most)]
+    told = [_optional(partial(_slice, each)) for each in found if each is not None]
+    return [each for each in told if each is not None]
+
+
+def _slice(handle: Any) -> dict[str, Any]:
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    return {
+        "uuid": pynvml.nvmlDeviceGetUUID(handle),
+        "profile": pynvml.nvmlDeviceGetName(handle).rpartition("MIG ")[2],
+        "memory_mib": memory.total >> 20,
+        "free_mib": memory.free >> 20,
+    }
+
+
+def _process(item: Any) -> dict[str, Any]:
+    """Say what a process holds and which systemd unit it belongs to; empty when it cannot be told."""
+    try:
+        groups = Path(f"/proc/{item.pid}/cgroup").read_text()
+    except OSError:
+        groups = ""
+    units = re.findall(r"([^/\n]+\.(?:service|scope))", groups)
+    held = item.usedGpuMemory
+    return {"pid": item.pid, "mib": None if held is None else held >> 20, "unit": units[-1] if units else ""}
 
 
 def _optional(read: Callable[[], Any]) -> Any:

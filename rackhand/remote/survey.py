@@ -18,11 +18,12 @@ def survey(
     nvml_payload: str,
     loader: str,
 ) -> dict[str, Any]:
-    """Return host, resources, PCI, driver, packages, NVML, ports, locks and rackhand's own state."""
+    """Return host, resources, PCI, NUMA nodes, driver, packages, NVML, ports, locks and rackhand's own state."""
     return {
         "host": host.identity(),
         "resources": host.resources(root),
         "pci": gpu.pci(),
+        "nodes": gpu.nodes(),
         "driver": gpu.driver(),
         "packages": gpu.packages(packages),
         "nvml": gpu.nvml(loader, nvml_payload),

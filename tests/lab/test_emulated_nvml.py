@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rackhand import payload
 from rackhand.lab import nvml, personality
 from rackhand.lab.nvml import conf
 from rackhand.lab.personality import Personality, Process
@@ -66,6 +67,14 @@ class Host:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def probe(self) -> Any:
+        """Return what the product's own probe says, as it would on the host."""
+        argv = [sys.executable, "-c", payload.LOADER]
+        done = subprocess.run(
+            argv, input=payload.nvml_probe().encode(), env=self.environment(), capture_output=True, check=True
+        )
+        return json.loads(done.stdout)["result"]["gpus"]
+
     def init(self) -> str:
         return self.run("print(attempt(n.nvmlInit))").stdout.strip()
 
@@ -83,6 +92,8 @@ def host(tmp_path: Path, name: str) -> Host:
         ("2xRTX4090", ["NVIDIA GeForce RTX 4090"] * 2),
         ("4xmixed", ["NVIDIA L4", "NVIDIA L4", "Tesla T4", "NVIDIA A10"]),
         ("1xH200-mig", ["NVIDIA H200"]),
+        ("4xA100-nvlink-pairs", ["NVIDIA A100 80GB PCIe"] * 4),
+        ("4xA10-two-sockets", ["NVIDIA A10"] * 4),
     ],
 )
 def test_nvml_lists_the_gpus_of_the_personality(tmp_path: Path, name: str, gpus: list[str]) -> None:
@@ -149,6 +160,53 @@ def test_hgx_links_topology_and_peers(tmp_path: Path) -> None:
         attempt(n.nvmlDeviceGetTopologyCommonAncestor, h, h),
         n.nvmlDeviceGetP2PStatus(h, n.nvmlDeviceGetHandleByIndex(7), n.NVML_P2P_CAPS_INDEX_NVLINK)]"""
     assert machine.ask(asked) == [18, "NVMLError_InvalidArgument", 30, 50, "NVMLError_NotSupported", 0]
+
+
+def test_a_bridge_leads_to_its_other_end_and_a_switch_to_the_switch(tmp_path: Path) -> None:
+    ends = "[[n.nvmlDeviceGetNvLinkRemoteDeviceType(h, i), n.nvmlDeviceGetNvLinkRemotePciInfo(h, i).busId]"
+    assert host(tmp_path, "4xA100-nvlink-pairs").ask(f"{ends} for i in (0, 11)]") == [[0, "00000000:31:00.0"]] * 2
+    assert host(tmp_path, "8xH100-nvswitch").ask(f"{ends} for i in (0, 5)]") == [
+        [2, "00000000:05:00.0"],
+        [2, "00000000:06:00.0"],
+    ]
+    asked = "[attempt(n.nvmlDeviceGetNvLinkRemotePciInfo, h, 0), attempt(n.nvmlDeviceGetNvLinkRemoteDeviceType, h, 0)]"
+    assert host(tmp_path, "2xRTX4090").ask(asked) == ["NVMLError_NotSupported"] * 2
+    peers = (
+        "[n.nvmlDeviceGetP2PStatus(h, n.nvmlDeviceGetHandleByIndex(i), n.NVML_P2P_CAPS_INDEX_NVLINK) for i in (1, 2)]"
+    )
+    assert host(tmp_path, "4xA100-nvlink-pairs").ask(peers) == [0, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "links", "switched", "peers"),
+    [
+        ("8xH100-nvswitch", 18, True, []),
+        ("4xA100-nvlink-pairs", 12, False, ["0000:31:00.0"]),
+        ("4xA10-two-sockets", 0, False, []),
+        ("2xRTX4090", 0, False, []),
+        ("1xH100", 0, False, []),
+        ("1xH200-mig", 0, False, []),
+    ],
+)
+def test_the_probe_tells_what_is_linked(
+    tmp_path: Path, name: str, links: int, switched: bool, peers: list[str]
+) -> None:
+    first = host(tmp_path, name).probe()[0]
+    assert (first["nvlinks"], first["switched"], first["peers"]) == (links, switched, peers)
+
+
+def test_the_probe_tells_slices_and_processes(tmp_path: Path) -> None:
+    (card,) = host(tmp_path, "1xH200-mig").probe()
+    assert card["mig"]
+    assert [(each["profile"], each["memory_mib"]) for each in card["slices"]] == [
+        ("3g.71gb", 71424),
+        ("2g.35gb", 35584),
+        ("2g.35gb", 35584),
+    ]
+    busy = personality.load("1xL4").with_gpu(0, processes=(Process(pid=4_194_305, used_memory_mib=1000),))
+    (card,) = Host(tmp_path, busy).probe()
+    assert card["slices"] == []
+    assert card["processes"] == [{"pid": 4_194_305, "mib": 1000, "unit": ""}]
 
 
 @pytest.mark.parametrize("version", ["v2", "v3"])

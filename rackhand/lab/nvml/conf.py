@@ -12,6 +12,7 @@ def render(personality: Personality, host_name: str) -> str:
         f"count {len(visible)}",
         f"init_error {personality.nvml_init_error}",
         f"needs_fabric {int(personality.needs_fabric)}",
+        *(f"switch {switch.address}" for switch in personality.nvswitches),
     ]
     for index, gpu in enumerate(sorted(visible, key=lambda gpu: gpu.address)):
         lines += [f"gpu.{index}.{key} {value}" for key, value in _facts(gpu, host_name)]
@@ -28,6 +29,8 @@ def _facts(gpu: Gpu, host_name: str) -> Iterator[tuple[str, object]]:
     for index, part in enumerate(gpu.slices):
         name = f"{gpu.model.nvml_name} MIG {part.profile}"
         yield "slice", f"{index} {part.memory_mib} {part.compute_slices} {gpu.slice_uuid(host_name, index)} {name}"
+    for peer in gpu.peers:
+        yield "peer", peer
     for process in gpu.processes:
         yield "process", f"{process.pid} {process.used_memory_mib} {int(process.graphics)}"
 

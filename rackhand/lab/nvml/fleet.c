@@ -70,12 +70,21 @@ static void read_process(struct gpu *gpu, const char *text)
         gpu->processes[gpu->process_count++] = process;
 }
 
+static void read_place(struct place *places, unsigned *count, const char *text)
+{
+    struct place place;
+    if (*count < MAX_PEERS && sscanf(text, "%x:%x:%x", &place.domain, &place.bus, &place.device) == 3)
+        places[(*count)++] = place;
+}
+
 static void read_gpu_line(struct gpu *gpu, const char *key, const char *value)
 {
     if (!strcmp(key, "slice"))
         read_slice(gpu, value);
     if (!strcmp(key, "process"))
         read_process(gpu, value);
+    if (!strcmp(key, "peer"))
+        read_place(gpu->peers, &gpu->peer_count, value);
     for (size_t i = 0; i < sizeof FIELDS / sizeof FIELDS[0]; i++) {
         char *target = (char *)gpu + FIELDS[i].offset;
         if (strcmp(key, FIELDS[i].name))
@@ -105,6 +114,8 @@ static void read_line(char *line)
         fleet.init_error = number(value);
     } else if (!strcmp(line, "needs_fabric")) {
         fleet.needs_fabric = number(value);
+    } else if (!strcmp(line, "switch")) {
+        read_place(fleet.switches, &fleet.switch_count, value);
     }
 }
 

@@ -7,12 +7,17 @@
 #define MAX_GPUS 16
 #define MAX_SLICES 8
 #define MAX_PROCESSES 16
+#define MAX_PEERS 8
 #define TEXT 96
 
 enum { KIND_GPU = 1, KIND_SLICE = 2 };
 
 struct process {
     unsigned pid, used_mib, graphics;
+};
+
+struct place { /* of something on the PCI bus */
+    unsigned domain, bus, device;
 };
 
 struct gpu;
@@ -32,14 +37,16 @@ struct gpu {
     unsigned pcie_gen, pcie_width, pcie_max_width, numa_node;
     unsigned nvlinks, nvlinks_active, nvlink_version, fabric, p2p;
     unsigned ecc, row_remapping, mig_max, slice_count, process_count, lost;
-    unsigned power_mw, power_min_mw, power_max_mw;
+    unsigned power_mw, power_min_mw, power_max_mw, peer_count;
+    struct place peers[MAX_PEERS]; /* the cards at the other ends of its NVLinks; none: NVSwitches */
     char name[TEXT], uuid[TEXT], serial[TEXT];
     struct slice slices[MAX_SLICES];
     struct process processes[MAX_PROCESSES];
 };
 
 struct fleet {
-    unsigned count, init_error, needs_fabric;
+    unsigned count, init_error, needs_fabric, switch_count;
+    struct place switches[MAX_PEERS];
     char loaded_version[TEXT];
     struct gpu gpus[MAX_GPUS];
 };

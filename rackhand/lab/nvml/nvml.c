@@ -233,12 +233,8 @@ int nvmlDeviceGetPciInfo_v3(nvmlDevice_t handle, struct pci_info *pci)
     int refused = find_gpu(handle, &gpu);
     if (refused)
         return refused;
-    memset(pci, 0, sizeof *pci);
-    snprintf(pci->bus_id_legacy, sizeof pci->bus_id_legacy, "%04X:%02X:%02X.0", gpu->domain & 0xffff, gpu->bus & 0xff, gpu->device & 0xff);
-    snprintf(pci->bus_id, sizeof pci->bus_id, "%08X:%02X:%02X.0", gpu->domain, gpu->bus & 0xff, gpu->device & 0xff);
-    pci->domain = gpu->domain;
-    pci->bus = gpu->bus;
-    pci->device = gpu->device;
+    struct place place = {gpu->domain, gpu->bus, gpu->device};
+    answer_bus_id(pci, &place);
     pci->pci_device_id = gpu->pci_device_id;
     pci->pci_subsystem_id = gpu->pci_subsystem_id;
     return SUCCESS;

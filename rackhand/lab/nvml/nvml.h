@@ -74,6 +74,7 @@ struct attributes {
 
 int answer_text(char *target, unsigned length, const char *text);
 int answer_number(unsigned *target, unsigned value);
+void answer_bus_id(struct pci_info *pci, const struct place *place);
 int find_gpu(nvmlDevice_t handle, struct gpu **gpu);
 struct slice *as_slice(nvmlDevice_t handle);
 
