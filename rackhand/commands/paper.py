@@ -3,7 +3,7 @@
 import re
 
 from rackhand import gpu_sets
-from rackhand.catalog.gpus import CardRow
+from rackhand.catalog.gpus import CardRow, gpu_book
 from rackhand.plan import PlannedGpu
 
 # Slots of the paper host; only their order matters.
@@ -37,7 +37,7 @@ def _gpu(slot: int, row: CardRow, free_mib: int | None) -> PlannedGpu:
     return PlannedGpu(
         address=f"0000:{FIRST_SLOT + slot:02x}:00.0",
         card=row.name,
-        memory_mib=row.cuda_mib or row.memory_mib,
+        memory_mib=gpu_book().cuda_mib(row),
         capability=row.capability,
         free_mib=free_mib,
         peers=None if switched else (),
