@@ -87,7 +87,7 @@ def _unit_text(unit: Unit) -> str:
 QUANTISED = Question[Observation](
     code="R61", title="quantised model", source="R61, R26, C13",
     look=lambda seen: seen if seen.quantization is not None else None,
-    needs="nothing tells how the weights are stored",
+    needs="the journal's line with the engine's configuration",
     rows=(
         Row(code="quantised", when=lambda seen: bool(seen.quantization), verdict=Verdict.PASS,
             number=lambda seen: str(seen.quantization)),
@@ -101,7 +101,7 @@ QUANTISED = Question[Observation](
 PREFIX_CACHING = Question[Observation](
     code="R62", title="prefix caching", source="R62, R18, R6, C6, C9",
     look=lambda seen: seen if seen.prefix_caching is not None or seen.options_known else None,
-    needs="neither settings nor the engine's word",
+    needs="settings, journal or metrics",
     rows=(
         Row(code="off", when=lambda seen: seen.prefix_caching is False, verdict=Verdict.WARN, number=lambda seen: "off",
             advice=("remove no-enable-prefix-caching: cached blocks are given up when memory is needed",)),
@@ -113,7 +113,7 @@ PREFIX_CACHING = Question[Observation](
 MEMORY_SHARE = Question[Observation](
     code="R63", title="GPU memory share", source="R63, R10, C1, C2",
     look=lambda seen: seen if _share(seen) is not None or seen.options_known else None,
-    needs="neither settings nor the engine's word",
+    needs="settings, journal or metrics",
     rows=(
         Row(code="fixed-cache", when=lambda seen: _fixed(seen) is not None, verdict=Verdict.NOT_APPLICABLE,
             number=lambda seen: f"the KV cache is fixed at {(_fixed(seen) or 0) / 2**30:.1f} GiB"),
@@ -141,7 +141,7 @@ CONTEXT_USE = Question[tuple[float, int, bool]](
 )  # fmt: skip
 ATTENTION = Question[Observation](
     code="R65", title="attention kernel", source="R65, R12, C10",
-    look=lambda seen: seen if seen.backend else None, needs="no line of the journal names one",
+    look=lambda seen: seen if seen.backend else None, needs="a journal line that names one",
     rows=(
         Row(code="slow-attention", when=_slow, verdict=Verdict.WARN, number=lambda seen: str(seen.backend),
             advice=("remove attention-backend, block-size and kv-cache-dtype from serve_options: one may exclude "
@@ -151,7 +151,7 @@ ATTENTION = Question[Observation](
 )  # fmt: skip
 CONTEXT_AGREES = Question[tuple[int, int | None, int | None]](
     code="R66", title="context as planned", source="R66, R21",
-    look=_contexts, needs="the served context and a planned one",
+    look=_contexts, needs="the served context, and the planned or the client's",
     rows=(
         Row(code="context-differs", when=lambda found: found[1] not in (None, found[0]), verdict=Verdict.FAIL,
             number=_contexts_text, advice=("run the deploy again: the engine serves other settings than its release",)),
@@ -174,7 +174,7 @@ GATE = Question[Gate](
 )  # fmt: skip
 SPEED = Question[float](
     code="R68", title="more than 20 tokens/s", source="R68, R1",
-    look=numbers.decode_rate, needs="no benchmark and no finished request",
+    look=numbers.decode_rate, needs="a benchmark or a finished request",
     rows=(
         Row(code="decode", when=lambda rate: rate > DECODE_TARGET, verdict=Verdict.PASS, number=_rate_text),
         Row(code="decode-below-target", when=lambda rate: rate >= DECODE_LOW, verdict=Verdict.WARN, number=_rate_text,
@@ -186,7 +186,7 @@ SPEED = Question[float](
 UTILISATION = Question[float](
     code="R69", title="GPU busy under load", source="R69, R4, C8",
     look=lambda seen: seen.busy if seen.loaded else None,
-    needs="judged only while requests wait or a benchmark runs",
+    needs="GPU samples while requests wait or a benchmark runs",
     rows=(
         Row(code="busy", when=lambda busy: busy >= BUSY_TARGET, verdict=Verdict.PASS,
             number=lambda busy: f"{busy:.0f} %"),
@@ -209,7 +209,7 @@ SERVICE = Question[Unit](
 )  # fmt: skip
 LOGS = Question[tuple[Finding, ...]](
     code="R71", title="logs without OOM", source="R71",
-    look=_incidents, needs="no journal",
+    look=_incidents, needs="a journal",
     rows=(
         Row(code="incident", when=bool, verdict=Verdict.FAIL,
             number=lambda found: f"{len(found)} line{'' if len(found) == 1 else 's'}, the last: {found[-1].line}",

@@ -54,7 +54,7 @@ def _seconds(late: float) -> str:
 
 FIRST_TOKEN = Question[float](
     code="R80", title="late first token", source="R80, R2",
-    look=numbers.first_token_s, needs="no finished request",
+    look=numbers.first_token_s, needs="a finished request",
     rows=(
         Row(code="not-late", when=lambda late: late <= FIRST_TOKEN_TARGET_S, verdict=Verdict.PASS, number=_seconds),
         Row(code="later-than-target", when=lambda late: late <= FIRST_TOKEN_LATE_S, verdict=Verdict.WARN,
@@ -65,7 +65,7 @@ FIRST_TOKEN = Question[float](
 
 WHERE_THE_TIME_GOES = Question[Observation](
     code="R80", title="where the time goes", source="R80, C27", every=True, quiet=True,
-    look=lambda seen: seen, needs="nothing was seen",
+    look=lambda seen: seen, needs="anything",
     rows=(
         Row(code="queue", verdict=Verdict.WARN,
             when=lambda seen: _most(seen, "queue"), number=_parts,

@@ -114,6 +114,15 @@ class Observation:
         said = told(Told.CONTEXT, self.journal)
         return self.served_context or (int(said) if said else None) or self.planned_context
 
+    @cached_property
+    def sequences(self) -> float | None:
+        """How many sequences of full context fit the KV cache at once: as the engine says, else as it was forecast."""
+        said = (self.traffic.cache if self.traffic else {}).get("kv_cache_max_concurrency")
+        try:
+            return float(said) if said else self.forecast.sequences if self.forecast else None
+        except ValueError:
+            return None
+
     @property
     def loaded(self) -> bool:
         """Whether utilisation may be judged: a queue at every look, or a benchmark."""

@@ -77,7 +77,7 @@ def _while_serving(what: tuple[Failure | None]) -> bool:
 
 OUT_OF_MEMORY = Question[tuple[Failure | None]](
     code="R79", title="out of memory", source="R79, C6, C26",
-    look=_journal, needs="no journal",
+    look=_journal, needs="a journal",
     rows=(
         Row(code="memory-taken-at-start", when=lambda what: _code(what, TAKEN), verdict=Verdict.FAIL,
             number=_cause, values=_values,

@@ -94,7 +94,7 @@ def _answer(question: Question[Any], seen: Observation) -> Iterator[Finding]:
         question=question.code,
         title=question.title,
         verdict=Verdict.NOT_APPLICABLE,
-        number=question.needs,
+        number=f"needs {question.needs}",
         source=question.source,
     )
     for row in rows if question.every else rows[:1]:

@@ -1,5 +1,7 @@
 """Slow generation (R78) as a decision table: what holds a running engine back."""
 
+from collections.abc import Mapping
+
 from rackhand.catalog.signals import slow_backend
 from rackhand.diagnose import numbers
 from rackhand.diagnose.numbers import BUSY_TARGET, KV_FULL, percent
@@ -52,13 +54,17 @@ def _limits_text(seen: Observation) -> str:
     return _queue_text(seen) + (f", max-num-seqs {limit:g}" if limit is not None else "")
 
 
+def _fits(seen: Observation) -> Mapping[str, str]:
+    return {} if seen.sequences is None else {"fits": f"{seen.sequences:.1f}"}
+
+
 def _preempted_text(seen: Observation) -> str:
     return f"{numbers.preemptions(seen):g} preemptions {numbers.span(seen)}, {_queue_text(seen)}"
 
 
 RATE = Question[float](
     code="R78", title="slow generation", source="R78, R1",
-    look=numbers.decode_rate, needs="no benchmark and no finished request",
+    look=numbers.decode_rate, needs="a benchmark or a finished request",
     rows=(
         Row(code="not-slow", when=lambda rate: rate >= numbers.DECODE_TARGET, verdict=Verdict.PASS,
             number=lambda rate: f"{rate:.1f} tokens/s per request"),
@@ -71,7 +77,7 @@ RATE = Question[float](
 
 HELD_BACK = Question[Observation](
     code="R78", title="what holds it back", source="R78, C8, C25", every=True, quiet=True,
-    look=lambda seen: seen, needs="nothing was seen",
+    look=lambda seen: seen, needs="anything",
     rows=(
         Row(code="slow-attention", verdict=Verdict.WARN,
             when=lambda seen: slow_backend(seen.backend or "", seen.capability or AMPERE),
@@ -83,10 +89,11 @@ HELD_BACK = Question[Observation](
             advice=("remove enforce-eager from serve_options; it is for debugging",)),
         Row(code="preemption", verdict=Verdict.WARN,
             when=lambda seen: numbers.preemptions(seen) > 0,
-            number=_preempted_text,
+            number=_preempted_text, values=_fits,
             advice=("raise serve_gpu_memory_utilization (to 0.95 at most) or give the model more GPUs",
                     "use kv-cache-dtype fp8 where the card has it",
-                    "lower max-num-seqs until nothing is preempted: each preemption computes a prompt again")),
+                    "lower max-num-seqs until nothing is preempted: each preemption computes a prompt again",
+                    "at full context {fits} sequences fit at once")),
         Row(code="cache-full", verdict=Verdict.WARN,
             when=lambda seen: numbers.queued(seen) and _kv_full(seen) and not numbers.preemptions(seen),
             number=_queue_text,

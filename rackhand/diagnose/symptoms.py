@@ -16,7 +16,7 @@ def _failure(seen: Observation) -> Finding | None:
 
 
 FAILURE = Question[Finding](
-    code="R71", title="the engine ended", source="R71", quiet=True, look=_failure, needs="no journal",
+    code="R71", title="the engine ended", source="R71", quiet=True, look=_failure, needs="a journal",
     rows=(
         Row(code="engine-failure", when=lambda found: True, verdict=Verdict.FAIL,
             number=lambda found: f"{found.code}: {found.cause.rstrip('.')}",

@@ -80,7 +80,7 @@ def _seen(instance: dict[str, Any], pages: list[str], passed: dict[str, Any] | N
 
 
 def _journal(unit: dict[str, Any]) -> list[str]:
-    """Return the newest lines, those of earlier starts too if there were restarts, and before them the start's first."""
+    """Return the first lines of this start and the newest ones, with those of earlier starts if it was restarted."""
     newest = units.journal(unit["name"], only="" if unit["restarts"] else unit["invocation"])
     known = set(newest)
     return [*(line for line in units.beginning(unit["invocation"], FIRST_LINES) if line not in known), *newest]
