@@ -72,7 +72,8 @@ def _gptq(given: Reader, method: str) -> Entry:
     if (group or -1) not in MARLIN_GROUPS:
         refused = refused or f"GPTQ in groups of {group}: vLLM's kernels take 32, 64, 128 or one group"
     words = f"GPTQ {bits}-bit, {_groups(group)}" + (", act-order" if given.flag("desc_act") else "")
-    found = Quantization(method="auto_gptq", weight_bits=bits, group_size=group, words=words, refused=refused)
+    name = "inc" if method == "auto-round" else "auto_gptq"
+    found = Quantization(method=name, weight_bits=bits, group_size=group, words=words, refused=refused)
     return found, Packing(bits=bits, group=group, scale_bytes=2, zero_bits=bits, column_bytes=4)
 
 
