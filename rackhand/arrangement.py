@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from rackhand.catalog import engine
 from rackhand.fitting.terms import Device, Forecast, Measured
 from rackhand.layout.lay_out import lay_out
 from rackhand.layout.terms import Assess, Layout, LayoutWish
@@ -57,6 +58,7 @@ def wish_of(settings: Settings) -> LayoutWish:
         tensor_parallel_size=_number(settings.serve_tensor_parallel_size),
         pipeline_parallel_size=_number(settings.serve_pipeline_parallel_size),
         shares=settings.serve_gpu_shares,
+        mig=engine(settings.engine_version).mig,
     )
 
 

@@ -1,9 +1,11 @@
 """Preflight: everything that rules a host out, as a list of problems. Pure, read-only facts in."""
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
-from rackhand.catalog import engine
+from rackhand.catalog import Engine, check_options, check_variables, engine
 from rackhand.errors import RackhandError
 from rackhand.outcome import Problem
 from rackhand.plan import Instance, PlannedGpu
@@ -14,11 +16,13 @@ from rackhand.wishes import Wishes
 
 MARGIN_MIB = 512
 OURS = "vllm@"
+# The line of vLLM itself; a CPU build is another distribution of the same versions.
+_LOCKED = re.compile(r"^vllm(?:-cpu)?==(?P<version>[0-9]+(?:\.[0-9]+)*(?:\.?(?:post|rc)[0-9]+)?)", re.MULTILINE)
 
 
 def system(host: str, survey: Survey, wishes: Wishes) -> list[Problem]:
     """Check the operating system, the disk and the engine's needs."""
-    return [*_os(host, survey, wishes.settings), *_disk(host, survey, wishes), *_engine(host, survey, wishes.settings)]
+    return [*_os(host, survey, wishes.settings), *_disk(host, survey, wishes), *_engine(host, survey, wishes)]
 
 
 def _os(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
@@ -48,7 +52,7 @@ def _os(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
 
 def _disk(host: str, survey: Survey, wishes: Wishes) -> Iterator[Problem]:
     venv = 0 if survey.state.venv.digest == wishes.venv else wishes.settings.engine_disk_mib
-    model = 0 if survey.state.model.files else wishes.weights.total_bytes >> 20
+    model = 0 if survey.state.model.files else wishes.total_bytes >> 20
     need, free = venv + model + MARGIN_MIB, survey.resources.disk_free_mib
     if need > free and venv + model:
         parts = f"{venv:,} environment, {model:,} weights, {MARGIN_MIB:,} reserve"
@@ -56,7 +60,8 @@ def _disk(host: str, survey: Survey, wishes: Wishes) -> Iterator[Problem]:
         yield _problem(host, "disk-too-small", what, f"free {need - free:,} MiB or mount a larger disk there")
 
 
-def _engine(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
+def _engine(host: str, survey: Survey, wishes: Wishes) -> Iterator[Problem]:
+    settings = wishes.settings
     try:
         release = engine(settings.engine_version)
     except RackhandError as error:
@@ -73,6 +78,30 @@ def _engine(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
         yield _problem(
             host, "glibc-too-old", f"glibc {survey.host.glibc} is older than {need}", "use a newer distribution release"
         )
+    yield from _environment(host, wishes, release)
+    yield from _options(host, settings)
+
+
+def _environment(host: str, wishes: Wishes, release: Engine) -> Iterator[Problem]:
+    """Hold the version that the requirements install, and the Python, against what is wished."""
+    settings = wishes.settings
+    locked = _LOCKED.search(wishes.requirements)
+    if locked and locked["version"] != settings.engine_version:
+        what = f"{settings.engine_requirements} holds {locked['version']}, engine_version is {settings.engine_version}"
+        yield _problem(
+            host, "engine-mismatch", what, f"set engine_version to '{locked['version']}', or other requirements"
+        )
+    least, most = (".".join(map(str, pair)) for pair in (release.python_min, release.python_max))
+    if not release.python_min <= _number(settings.engine_python) <= release.python_max:
+        what = f"vLLM {release.version} runs on Python {least} to {most}, engine_python is {settings.engine_python}"
+        yield _problem(host, "engine-python", what, f"set engine_python to '{most}' or older, at least '{least}'")
+
+
+def _options(host: str, settings: Settings) -> Iterator[Problem]:
+    """Let the catalogue judge the user's options and variables for this version."""
+    version = settings.engine_version
+    found = [*check_options(version, settings.serve_options), *check_variables(version, settings.serve_env)]
+    yield from (replace(problem, where=host, what=f"{problem.where}: {problem.what}") for problem in found)
 
 
 def hardware(host: str, survey: Survey, found: tuple[PlannedGpu, ...], settings: Settings) -> list[Problem]:

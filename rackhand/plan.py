@@ -82,7 +82,10 @@ class DriverPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that will be made true on one host; `words` says it to a person."""
+    """Everything that will be made true on one host; `words` says it to a person.
+
+    `reasons` say why the instances are as they are, `left_out` which GPUs serve nothing and what else could be had.
+    """
 
     host: str
     gpus: tuple[PlannedGpu, ...]
@@ -94,6 +97,9 @@ class Plan:
     instances: tuple[Instance, ...]
     start_timeout_s: int
     words: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def uuids(self, instance: Instance) -> tuple[str, ...]:
         return tuple(self.gpus[position].uuid for position in instance.gpus)

@@ -1,15 +1,18 @@
 """The planner: what a host is and what is wished of it, in; a plan or every reason against one, out. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
-from rackhand import checks
+from rackhand import checks, unfitted
+from rackhand.arrangement import Arrangement, arrange
 from rackhand.catalog import branch_of, driver_packages
 from rackhand.errors import RackhandError
-from rackhand.layout.simple import Layout, lay_out
+from rackhand.nearest import with_nearest
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan, Plan, PlannedGpu, Refusal
-from rackhand.seen import cards, gpus, has_fabric
+from rackhand.plan_words import words
+from rackhand.seen import cards, gpus, has_fabric, inventory
 from rackhand.settings import Settings
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
@@ -17,30 +20,51 @@ from rackhand.wishes import Wishes
 T = TypeVar("T")
 START_BASE_S = 600
 LOAD_MIB_PER_S = 150
+# Where one of these is the reason, whether the model fits is no question.
+SENSELESS = {"unknown-engine", "gpu-too-old", "gpu-lost", "gpu-not-in-nvml"}
 
 
 def plan(host: str, survey: Survey, wishes: Wishes) -> Plan | Refusal:
     """Plan one host; a Refusal holds every reason at once, not only the first."""
-    found = gpus(survey)
-    reasons = [*checks.system(host, survey, wishes), *checks.hardware(host, survey, found, wishes.settings)]
-    driver = _or_reason(reasons, lambda: _driver(survey, wishes.settings, host))
-    layout = _or_reason(reasons, lambda: lay_out(host, found, wishes)) if found and not reasons else None
-    if layout is not None:
-        reasons += checks.ports(host, survey, layout.instances)
-    if reasons or driver is None or layout is None:
-        return Refusal(host=host, cards=cards(found), reasons=tuple(reasons))
+    found, settings = gpus(survey), wishes.settings
+    reasons = [*checks.system(host, survey, wishes), *checks.hardware(host, survey, found, settings)]
+    driver = _or_reason(reasons, lambda: _driver(survey, settings, host))
+    arranged = _arranged(host, found, wishes, {reason.code for reason in reasons})
+    if isinstance(arranged, Arrangement):
+        reasons += checks.ports(host, survey, arranged.instances)
+    if reasons or driver is None or not isinstance(arranged, Arrangement):
+        fits = () if isinstance(arranged, Arrangement) else arranged
+        return Refusal(host=host, cards=cards(found), reasons=tuple(dict.fromkeys((*reasons, *fits))))
+    arranged = replace(arranged, warnings=(*inventory(survey).warnings, *wishes.warnings, *arranged.warnings))
     return Plan(
         host=host,
         gpus=found,
         cards=cards(found),
         driver=driver,
-        engine_version=wishes.settings.engine_version,
+        engine_version=settings.engine_version,
         venv=wishes.venv,
         model=wishes.weights.id,
-        instances=layout.instances,
-        start_timeout_s=wishes.settings.gate_start_timeout_s or start_timeout_s(wishes.weights.weight_bytes),
-        words=tuple(_words(survey, wishes, driver, layout, found)),
+        instances=arranged.instances,
+        start_timeout_s=settings.gate_start_timeout_s or start_timeout_s(wishes.weight_bytes),
+        words=tuple(words(survey, wishes, driver, arranged, found)),
+        reasons=arranged.reasons,
+        left_out=arranged.left_out,
+        warnings=arranged.warnings,
     )
+
+
+def _arranged(
+    host: str, found: tuple[PlannedGpu, ...], wishes: Wishes, codes: set[str]
+) -> Arrangement | tuple[Problem, ...]:
+    """Arrange the model on the GPUs, as far as what is already refused leaves a sense in it."""
+    if not found or codes & SENSELESS:
+        return ()
+    if wishes.spec is None:
+        return unfitted.arrange(host, found, wishes.settings, wishes.spec_unknown)
+    arranged = arrange(host, found, wishes.spec, wishes.settings)
+    if isinstance(arranged, Arrangement):
+        return arranged
+    return with_nearest(arranged, found, wishes.spec, wishes.settings)
 
 
 def start_timeout_s(weight_bytes: int) -> int:
@@ -81,40 +105,3 @@ def _kept(survey: Survey, settings: Settings) -> str | None:
     """Keep a working driver of the wished branch: a newer catalogue alone must not reboot a fleet."""
     loaded = survey.driver.loaded
     return loaded if loaded and survey.driver.ready and branch_of(loaded) == settings.driver_branch else None
-
-
-def _words(
-    survey: Survey, wishes: Wishes, driver: DriverPlan, layout: Layout, found: tuple[PlannedGpu, ...]
-) -> Iterator[str]:
-    settings, state = wishes.settings, survey.state
-    yield f"{survey.host.pretty}, {cards(found)}"
-    yield _driver_words(survey, driver)
-    yield f"vLLM {settings.engine_version}: " + (
-        "environment is built"
-        if state.venv.digest == wishes.venv
-        else f"build environment {wishes.venv} ({settings.engine_requirements})"
-    )
-    size = f"{max(1, wishes.weights.total_bytes >> 20)} MiB, " if wishes.weights.files else ""
-    yield f"{settings.model_name}: " + (
-        "weights are here"
-        if state.model.files and state.model_intact
-        else f"bring weights ({size}{wishes.weights.source})"
-    )
-    yield layout.reason
-    running = {unit.name: unit for unit in state.instances}
-    for instance in layout.instances:
-        where = ", ".join(found[position].address for position in instance.gpus)
-        serving = running.get(instance.name)
-        now = "running" if serving and serving.active == "active" else "to be started"
-        yield f"vllm@{instance.name} on {settings.serve_host}:{instance.port}, GPU {where}: {now}"
-
-
-def _driver_words(survey: Survey, driver: DriverPlan) -> str:
-    loaded = survey.driver.loaded
-    if driver.packages is None:
-        return f"driver {driver.version}: verified, not managed"
-    if loaded == driver.version and survey.driver.ready:
-        return f"driver {driver.version}: installed and loaded"
-    before = f" (loaded now: {loaded})" if loaded else ""
-    fabric = " with the fabric manager for its NVSwitches" if has_fabric(survey) else ""
-    return f"driver {driver.version}{fabric}: install, pin and hold{before}; reboot"

@@ -20,9 +20,16 @@ from rackhand.settings import Settings
 ROOT = "/opt/rackhand"
 USER = "vllm"
 TEMPLATES = Path(__file__).parent.parent / "templates"
+REMOTE = Path(__file__).parent / "remote"
 UNIT = "vllm@.service"
+DROP_IN = "vllm@{}.service.d/rackhand.conf"
+FOLLOW = "follow.py"
+# Where a server that listens everywhere is asked from its own host.
+LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 PUBLIC, PRIVATE = 0o644, 0o600
 STOP_MARGIN_S = 30
+# vLLM's own VLLM_ENGINE_READY_TIMEOUT_S.
+READY_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +44,14 @@ class RenderedFile:
 class Release:
     """A release to be placed; `configs` maps an instance to the digest of all that its process depends on.
 
-    `fingerprint` is the digest of the release's directory when nobody has touched it (rackhand.remote.state).
+    `drop_ins` maps the instances whose unit differs from the others' to the digest of that difference. `fingerprint` is the digest of the release's directory when nobody has touched it (rackhand.remote.state).
     """
 
     id: str
     files: Mapping[str, RenderedFile]
     configs: Mapping[str, str]
     unit_sha256: str
+    drop_ins: Mapping[str, str]
     fingerprint: str
 
 
@@ -55,12 +63,17 @@ def render(plan: Plan, settings: Settings, api_key: SecretStr | None, fabric: bo
     for instance in plan.instances:
         options = yaml.safe_dump(engine_options(plan, settings, instance), sort_keys=True, default_flow_style=False)
         pairs = environment(plan, settings, instance, api_key)
-        configs[instance.name] = _digest(unit, options, repr(pairs), plan.venv, plan.model)
+        own = _drop_in(plan, settings, instance)
+        configs[instance.name] = _digest(unit, options, repr(pairs), plan.venv, plan.model, *filter(None, [own]))
         pairs.append(("RACKHAND_CONFIG", configs[instance.name]))
         files[f"instances/{instance.name}.yaml"] = RenderedFile(text=options, mode=PUBLIC)
         files[f"instances/{instance.name}.env"] = RenderedFile(
             text=_template("vllm.env.j2").render(pairs=pairs), mode=PRIVATE
         )
+        if own:
+            files[DROP_IN.format(instance.name)] = RenderedFile(text=own, mode=PUBLIC)
+    if any(instance.starts_after for instance in plan.instances):
+        files[FOLLOW] = RenderedFile(text=(REMOTE / FOLLOW).read_text(), mode=PUBLIC)
     manifest = _manifest(plan, settings, configs, unit)
     identity = _digest(json.dumps(manifest, sort_keys=True))
     text = json.dumps({"id": identity, **manifest}, indent=1, sort_keys=True) + "\n"
@@ -70,6 +83,7 @@ def render(plan: Plan, settings: Settings, api_key: SecretStr | None, fabric: bo
         files=files,
         configs=configs,
         unit_sha256=manifest["unit_sha256"],
+        drop_ins=_drop_ins(files, plan),
         fingerprint=_fingerprint(files, plan),
     )
 
@@ -91,15 +105,10 @@ def engine_options(plan: Plan, settings: Settings, instance: Instance) -> dict[s
         "served-model-name": settings.model_name,
         "host": settings.serve_host,
         "port": instance.port,
-        "gpu-memory-utilization": settings.serve_gpu_memory_utilization,
         "shutdown-timeout": settings.serve_shutdown_timeout_s,
         "disable-fastapi-docs": True,
     }
-    if instance.max_model_len is not None:
-        options["max-model-len"] = instance.max_model_len
-    if len(instance.gpus) > 1:
-        options["tensor-parallel-size"] = len(instance.gpus)
-    options.update(settings.serve_options)
+    options.update((setting.name, setting.value) for setting in instance.settings)
     return dict(_positive(name, value) for name, value in options.items())
 
 
@@ -120,11 +129,18 @@ def environment(plan: Plan, settings: Settings, instance: Instance, api_key: Sec
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_COLOR": "0",
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
+        **_patience(plan),
         **settings.serve_env,
     }
     if api_key is not None:
         variables["VLLM_API_KEY"] = api_key.get_secret_value()
     return sorted(variables.items())
+
+
+def _patience(plan: Plan) -> dict[str, str]:
+    """Let vLLM's own server wait for its engine as long as the gate does, where that is longer than vLLM would."""
+    long = plan.start_timeout_s > READY_TIMEOUT_S
+    return {"VLLM_ENGINE_READY_TIMEOUT_S": str(plan.start_timeout_s)} if long else {}
 
 
 def _unit(plan: Plan, settings: Settings, fabric: bool) -> str:
@@ -137,6 +153,27 @@ def _unit(plan: Plan, settings: Settings, fabric: bool) -> str:
         requires_fabricmanager=fabric,
         read_write_paths=[f"{ROOT}/cache/{plan.venv}"],
     )
+
+
+def _drop_in(plan: Plan, settings: Settings, instance: Instance) -> str:
+    """Render what the unit of this instance has that the others' have not; empty where that is nothing."""
+    before = next((item for item in plan.instances if item.name == instance.starts_after), None)
+    if not instance.cpus and before is None:
+        return ""
+    host = LOCAL.get(settings.serve_host, settings.serve_host)
+    return _template("vllm-instance.conf.j2").render(
+        root=ROOT,
+        cpus=instance.cpus,
+        before=before.name if before else None,
+        url=f"http://{f'[{host}]' if ':' in host else host}:{before.port}/health" if before else "",
+        wait_s=plan.start_timeout_s,
+    )
+
+
+def _drop_ins(files: Mapping[str, RenderedFile], plan: Plan) -> dict[str, str]:
+    places = {item.name: DROP_IN.format(item.name) for item in plan.instances}
+    texts = {name: files[place].text for name, place in places.items() if place in files}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
 def _manifest(plan: Plan, settings: Settings, configs: Mapping[str, str], unit: str) -> dict[str, Any]:

@@ -11,8 +11,11 @@ import uv
 from pydantic import SecretStr
 
 from rackhand import payload, settings, weights
-from rackhand.catalog import pinned_patterns
+from rackhand.catalog import deprecations, pinned_patterns
+from rackhand.catalog.models import model as catalogued
 from rackhand.errors import RackhandError
+from rackhand.models.find import find
+from rackhand.models.spec import ModelSpec
 from rackhand.render import ROOT, USER
 from rackhand.settings import Settings
 from rackhand.survey import Survey, parse
@@ -40,15 +43,35 @@ class UvBinary:
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """One host's settings with everything that they refer to on this machine; secrets stay wrapped."""
+    """One host's settings with everything that they refer to on this machine; secrets stay wrapped.
+
+    `spec` is None where nobody can tell what memory the model takes; `spec_unknown` then says why.
+    """
 
     settings: Settings
     weights: Weights
+    spec: ModelSpec | None
+    spec_unknown: str
     requirements: str
     venv: str
     uv: UvBinary
     api_key: SecretStr | None
     hub_token: SecretStr | None
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights alone: of the files, or of the spec while there are no files."""
+        return self.weights.weight_bytes or (self.spec.weight_bytes if self.spec else 0)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that the model takes on a disk, as far as known."""
+        return self.weights.total_bytes or self.weight_bytes
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What works and will not for long."""
+        return tuple(deprecations(self.settings.engine_version, self.settings.serve_options))
 
     def survey(self, session: Asked) -> Survey:
         """Ask a host everything at once; read-only."""
@@ -72,21 +95,48 @@ def resolve(data: Mapping[str, Any], where: str) -> Wishes:
     """Check one host's data and read what it refers to; raises RackhandError."""
     wished = settings.load(data, where)
     text = _requirements(wished.engine_requirements, where)
+    token = settings.secret(wished.model_hub_token_from, "model_hub_token_from", where)
+    files = _weights(wished)
+    spec, unknown = _spec(wished, token)
     return Wishes(
         settings=wished,
-        weights=_weights(wished),
+        weights=files,
+        spec=spec,
+        spec_unknown=unknown,
         requirements=text,
         venv=hashlib.sha256(f"{text}\0{wished.engine_python}".encode()).hexdigest()[:12],
         uv=_uv(wished.engine_uv_path),
         api_key=settings.secret(wished.serve_api_key_from, "serve_api_key_from", where),
-        hub_token=settings.secret(wished.model_hub_token_from, "model_hub_token_from", where),
+        hub_token=token,
     )
 
 
 def _weights(wished: Settings) -> Weights:
     if wished.model_path is not None:
         return _local(Path(wished.model_path).expanduser(), wished.model_name, wished.model_revision)
+    if wished.model_catalogue is not None:
+        row = catalogued(wished.model_catalogue, where="model_catalogue")
+        return weights.hub(row.hub_id, wished.model_name, row.revision)
     return weights.hub(wished.model_hub_id or "", wished.model_name, wished.model_revision or "")
+
+
+def _spec(wished: Settings, token: SecretStr | None) -> tuple[ModelSpec | None, str]:
+    """Find what the model is; one that cannot be told is deployed all the same, with a warning."""
+    if wished.model_path is not None:
+        return _known(str(Path(wished.model_path).expanduser()), None, None, None)
+    if wished.model_catalogue is not None:
+        return _known(wished.model_catalogue, None, None, None)
+    return _known(wished.model_hub_id or "", wished.model_revision, wished.model_hub_endpoint, token)
+
+
+@cache
+def _known(
+    model: str, revision: str | None, endpoint: str | None, token: SecretStr | None
+) -> tuple[ModelSpec | None, str]:
+    try:
+        return find(model, revision=revision, endpoint=endpoint, token=token), ""
+    except RackhandError as error:
+        return None, error.what
 
 
 @cache

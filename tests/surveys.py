@@ -1,11 +1,15 @@
 """Builders of what a host says about itself and of what is wished of it; every test changes only what it is about."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
+from rackhand.errors import RackhandError
+from rackhand.models.config import spec_from_config
+from rackhand.models.spec import ModelSpec
 from rackhand.settings import Settings
 from rackhand.survey import ModelFile, Survey, parse
 from rackhand.weights import Weights
@@ -24,6 +28,11 @@ CARDS = {
 }
 # Llama 3 8B: 32 layers, 8 key-value heads of 128.
 CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "torch_dtype": "bfloat16",
+    "vocab_size": 128_256,
+    "intermediate_size": 14_336,
     "num_hidden_layers": 32,
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
@@ -126,11 +135,26 @@ def weights(gib: float = 15, config: Mapping[str, Any] | None = None) -> Weights
     )
 
 
+def spec(gib: float, config: Mapping[str, Any]) -> ModelSpec | None:
+    """Return what a config says, with weights of another size; None where it says nothing."""
+    try:
+        found = spec_from_config(config, "llama")
+    except RackhandError:
+        return None
+    factor = gib * GIB / found.weight_bytes
+    parts = tuple(
+        replace(part, bytes=round(part.bytes * factor), elements=round(part.elements * factor)) for part in found.parts
+    )
+    return replace(found, parts=parts)
+
+
 def wishes(gib: float = 15, config: Mapping[str, Any] | None = None, key: str | None = None, **wished: Any) -> Wishes:
     """Return what is wished of one host."""
     return Wishes(
         settings=settings(**wished),
         weights=weights(gib, config),
+        spec=spec(gib, CONFIG if config is None else config),
+        spec_unknown="config.json has no num_hidden_layers",
         requirements="vllm==0.33.0 --hash=sha256:00\n",
         venv=VENV,
         uv=UvBinary(path=Path("/bin/true"), name="uv-000000000000", sha256="0" * 64),

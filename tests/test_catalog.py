@@ -12,9 +12,11 @@ from rackhand.catalog.book import HERE, Book, read
 from rackhand.catalog.drivers import DriverBook
 from rackhand.catalog.failures import FailureBook
 from rackhand.catalog.gpus import GpuBook
+from rackhand.catalog.memory import MemoryBook
 from rackhand.catalog.models import ModelBook
 from rackhand.catalog.ranges import RangeBook
 from rackhand.catalog.retired import RetiredBook
+from rackhand.catalog.serving import ServingBook
 from rackhand.catalog.vllm import EngineBook
 from rackhand.catalog.vllm_options import OptionBook
 from rackhand.catalog.signals import SignalBook
@@ -25,9 +27,11 @@ BOOKS: dict[str, type[Book]] = {
     "gpus": GpuBook,
     "drivers": DriverBook,
     "failures": FailureBook,
+    "memory": MemoryBook,
     "models": ModelBook,
     "ranges": RangeBook,
     "retired": RetiredBook,
+    "serving": ServingBook,
     "vllm": EngineBook,
     "vllm_options": OptionBook,
     "signals": SignalBook,
@@ -44,13 +48,14 @@ def test_every_file_of_the_catalogue_loads(name: str) -> None:
 @pytest.mark.parametrize("damage", ["unknown key", "no source", "source that nobody explains"])
 def test_a_damaged_entry_is_refused_by_file_and_key(name: str, damage: str, tmp_path: Path) -> None:
     raw = yaml.safe_load((HERE / f"{name}.yaml").read_text())
-    rows = next(value for value in raw.values() if isinstance(value, list))
+    members = (value[0] if isinstance(value, list) else value for name, value in raw.items() if name != "sources")
+    entry = next(member for member in members if "source" in member)
     if damage == "unknown key":
-        rows[0]["colour"] = "green"
+        entry["colour"] = "green"
     elif damage == "no source":
-        del rows[0]["source"]
+        del entry["source"]
     else:
-        rows[0]["source"] = ["hearsay"]
+        entry["source"] = ["hearsay"]
     path = tmp_path / f"{name}.yaml"
     path.write_text(yaml.safe_dump(raw))
     with pytest.raises(RackhandError) as caught:

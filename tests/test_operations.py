@@ -169,7 +169,7 @@ def test_a_dry_run_says_the_plan_and_changes_nothing(deploy: Deploy) -> None:
     assert host.ledger == []
     assert result.outcome.dry
     assert result.host("a").status is HostStatus.PLANNED
-    for words in ("2\N{MULTIPLICATION SIGN} RTX 4090", "fits 1 GPU", "vllm@llama-1 on 127.0.0.1:8001"):
+    for words in ("2\N{MULTIPLICATION SIGN} RTX 4090", "2 instances, one GPU each", "vllm@llama-1 on 127.0.0.1:8001"):
         assert words in result.said
     assert not deploy.reports.exists()
 

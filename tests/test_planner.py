@@ -65,7 +65,9 @@ def test_the_words_of_a_first_plan_say_what_will_happen() -> None:
         (DRIVER, "install", "pin", "hold", "reboot"),
         ("vLLM 0.33.0", "build", VENV, "requirements/vllm-0.33.0.txt"),
         ("llama", "weights", "path:llama"),
-        ("RTX 4090", "fits 1 GPU", "15,360 MiB", "1,024 MiB", "8,192 tokens", "22,609 MiB"),
+        ("RTX 4090", "1 instance on one GPU", "15,406 MiB of weights", "53,392 tokens of KV cache"),
+        ("MiB per GPU: 15,406 weights", "activation", "6.5 sequences of 8,192 at once"),
+        ("max-num-seqs 192", "208 sequences of 256 tokens"),
         ("vllm@llama-0", "127.0.0.1:8000", address(0), "to be started"),
     )
     assert len(words) == len(expected)
@@ -127,7 +129,7 @@ def test_a_refusal_lists_every_reason_with_the_host_and_a_next_step() -> None:
 
 
 def test_a_model_that_does_not_fit_is_a_reason_and_not_a_crash() -> None:
-    assert codes(refused(survey("l4"), wishes(60))) == ["does-not-fit"]
+    assert codes(refused(survey("l4", "l4"), wishes(60))) == ["needs-more-hosts"]
 
 
 def test_a_host_without_a_gpu_is_refused_for_that_alone() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rackhand import planner, seen
-from rackhand.plan import Plan
+from rackhand.plan import Plan, Setting
 from rackhand.render import PRIVATE, PUBLIC, Release, environment, render
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
@@ -147,10 +147,12 @@ def test_another_environment_or_other_weights_restart_the_instance() -> None:
 
 
 def test_false_is_written_as_the_negative_flag_because_vllm_drops_it() -> None:
-    found = options(rendered(survey("h100"), wished(serve_options={"enable-prefix-caching": False, "async": True})))
+    found = options(
+        rendered(survey("h100"), wished(serve_options={"enable-prefix-caching": False, "async-scheduling": True}))
+    )
     assert "enable-prefix-caching" not in found
     assert found["no-enable-prefix-caching"] is True
-    assert found["async"] is True
+    assert found["async-scheduling"] is True
 
 
 def test_a_negated_negative_flag_is_positive() -> None:
@@ -166,8 +168,11 @@ def test_a_default_of_ours_can_be_turned_off() -> None:
 
 @settings(max_examples=30)
 @given(st.dictionaries(NAME, VALUE, max_size=5))
-def test_whatever_is_wished_no_option_is_false_or_null_and_every_text_survives(wished_options: dict[str, Any]) -> None:
-    release = rendered(survey("h100"), wished(serve_options=wished_options))
+def test_whatever_is_planned_no_option_is_false_or_null_and_every_text_survives(wished_options: dict[str, Any]) -> None:
+    plan = plan_of(survey("h100"), wished())
+    planned = tuple(Setting(name=name, value=value, reason="", origin="user") for name, value in wished_options.items())
+    instance = dataclasses.replace(plan.instances[0], settings=planned)
+    release = render(dataclasses.replace(plan, instances=(instance,)), wished().settings, None, False)
     found = options(release)
     assert False not in [value for value in found.values() if isinstance(value, bool)]
     assert None not in found.values()

@@ -61,14 +61,13 @@ class Spare(Entry):
 
 
 class Rule(Entry):
-    """One option of some presets; `since` is the first series of vLLM that has it."""
+    """One option of some presets; a release of vLLM that lacks it goes without."""
 
     presets: Annotated[tuple[Preset, ...], Field(min_length=1)]
     option: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
     value: bool | int | float | str
     when: When
     reason: Annotated[str, Field(min_length=1)]
-    since: Annotated[str, Field(pattern=r"^\d+\.\d+$")] = "0.24"
 
 
 class ServingBook(Book):

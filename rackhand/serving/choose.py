@@ -5,12 +5,13 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from rackhand.catalog import engine
 from rackhand.catalog.serving import serving_book
 from rackhand.fitting.forecast import forecast
 from rackhand.fitting.terms import Forecast
 from rackhand.plan import Setting
 from rackhand.serving import options, presets, rules
-from rackhand.serving.resolve import DEFAULT_SHARE, serving_of
+from rackhand.serving.resolve import serving_of
 from rackhand.serving.terms import Case, Choice
 
 THOUSAND = 1024
@@ -48,7 +49,7 @@ def _values(settings: tuple[Setting, ...]) -> dict[str, Any]:
 def _share(case: Case) -> Iterator[Setting]:
     """Yield the user's share of a GPU that is not shared; of a shared one the layout says it."""
     wished = case.ask.gpu_memory_utilization
-    if wished is not None and wished != DEFAULT_SHARE and case.ranks.share is None:
+    if wished is not None and wished != engine(case.ask.version).gpu_memory_utilization and case.ranks.share is None:
         yield Setting(name="gpu-memory-utilization", value=wished, reason="serve_gpu_memory_utilization", origin=USER)
 
 

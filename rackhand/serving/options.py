@@ -6,7 +6,6 @@ from typing import Any
 
 _NUMBER = re.compile(r"(\d+)([kKmM]?)")
 _FACTORS = {"": 1, "k": 1000, "K": 1 << 10, "m": 1_000_000, "M": 1 << 20}
-NEGATIONS = ("no-", "disable-")
 
 
 def given(options: Mapping[str, Any], name: str) -> bool:
@@ -33,12 +32,6 @@ def text(options: Mapping[str, Any], name: str) -> str | None:
     """Return the text of an option, None when absent or "auto"."""
     value = options.get(name)
     return None if value is None or value == "auto" else str(value)
-
-
-def series(version: str) -> tuple[int, int]:
-    """Return (0, 33) for 0.33.0."""
-    major, minor = version.split(".")[:2]
-    return int(major), int(minor)
 
 
 def dotted(capability: tuple[int, int]) -> str:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rackhand.catalog import engine
 from rackhand.catalog.serving import Rule, When, serving_book
+from rackhand.catalog.vllm_options import option_table
 from rackhand.fitting.defaults import batch_defaults
 from rackhand.models.spec import Attention
 from rackhand.plan import Setting
 from rackhand.serving import options
-from rackhand.serving.resolve import DEFAULT_SHARE
 from rackhand.serving.terms import Case
 
 HUNDREDTH = 0.01
@@ -45,8 +46,8 @@ def _against(rule: Rule, case: Case) -> str:
             return next(_against_fp8_weights(case), "")
         case When.FP8_CACHE:
             return next(_against_fp8_cache(case), "")
-        case _ if options.series(case.ask.version) < options.series(rule.since):
-            return f"{rule.option} {rule.value}: vLLM has it from {rule.since} on"
+        case _ if rule.option not in option_table(case.ask.version).names:
+            return f"{rule.option}: vLLM {case.ask.version} does not have it"
         case _:
             return ""
 
@@ -105,7 +106,7 @@ def _share(rule: Rule, case: Case) -> float | None:
         return None
     room = 1 - serving_book().spare.mib / case.device.total_mib
     share = round(min(rule.value, room // HUNDREDTH * HUNDREDTH), 2)
-    return share if share > DEFAULT_SHARE else None
+    return share if share > engine(case.ask.version).gpu_memory_utilization else None
 
 
 def _reason(rule: Rule, case: Case) -> str:

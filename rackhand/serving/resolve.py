@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rackhand.catalog import engine
 from rackhand.catalog.serving import serving_book
 from rackhand.fitting.defaults import batch_defaults
 from rackhand.fitting.terms import Device, Serving
@@ -10,8 +11,6 @@ from rackhand.models.spec import ModelSpec
 from rackhand.serving import options
 from rackhand.serving.terms import Case
 
-# vLLM's own gpu-memory-utilization.
-DEFAULT_SHARE = 0.92
 FLOAT32 = ("float32", "float")
 NAMES = {"half": "float16", "float": "float32"}
 
@@ -39,7 +38,9 @@ def serving_of(case: Case, values: Mapping[str, Any], context: int | None) -> Se
 
 def share_of(case: Case, values: Mapping[str, Any]) -> float:
     """Return the share of a GPU's memory: of a shared GPU, as emitted, or vLLM's default."""
-    return float(case.ranks.share or values.get("gpu-memory-utilization") or DEFAULT_SHARE)
+    return float(
+        case.ranks.share or values.get("gpu-memory-utilization") or engine(case.ask.version).gpu_memory_utilization
+    )
 
 
 def batch(case: Case, values: Mapping[str, Any], context: int) -> tuple[int, int]:

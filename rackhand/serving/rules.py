@@ -9,7 +9,6 @@ from rackhand.serving import options
 from rackhand.serving.resolve import FLOAT32, NAMES, batch
 from rackhand.serving.terms import Case
 
-SIXTEEN_BITS = ("bfloat16", "float16")
 # Options that move memory in ways that the forecast does not know.
 UNKNOWN_TO_FORECAST = (
     "compilation-config",
@@ -20,26 +19,13 @@ UNKNOWN_TO_FORECAST = (
     "limit-mm-per-prompt",
     "speculative-config",
 )
-BLOCK = 16
 
 
 def problems(case: Case, values: Mapping[str, Any], context: int) -> Iterator[Problem]:
     """Yield every reason for which vLLM would not start with the options that the user gave."""
     yield from _dtype(case)
     yield from _quantization(case)
-    seqs, tokens = batch(case, values, context)
-    if tokens < seqs:
-        yield _problem(
-            "batch-too-small",
-            f"max-num-batched-tokens is {tokens:,}, max-num-seqs {seqs:,}: a step needs a token for every sequence",
-            case,
-            f"set max-num-batched-tokens to at least {seqs}, or max-num-seqs to at most {tokens}",
-        )
-    block = options.whole(case.ask.options, "block-size")
-    if block is not None and block % BLOCK:
-        yield _problem(
-            "block-size", f"no attention backend takes blocks of {block} tokens", case, "leave block-size to vLLM"
-        )
+    yield from _batch(case, values, context)
 
 
 def warnings(case: Case) -> Iterator[str]:
@@ -63,6 +49,17 @@ def warnings(case: Case) -> Iterator[str]:
             yield f"{name} changes what memory is taken for; the forecast does not know by how much"
 
 
+def _batch(case: Case, values: Mapping[str, Any], context: int) -> Iterator[Problem]:
+    """Hold one of the sizes of a batch against vLLM's default of the other."""
+    if sum(options.given(values, name) for name in ("max-num-seqs", "max-num-batched-tokens")) != 1:
+        return
+    seqs, tokens = batch(case, values, context)
+    if tokens < seqs:
+        what = f"max-num-batched-tokens {tokens:,} is less than max-num-seqs {seqs:,}: a step needs a token for each"
+        step = f"set max-num-seqs to at most {tokens} as well, or max-num-batched-tokens to at least {seqs}"
+        yield _problem(case, "batch-below-sequences", what, step)
+
+
 def _dtype(case: Case) -> Iterator[Problem]:
     wished = NAMES.get(str(case.ask.options.get("dtype")), case.ask.options.get("dtype"))
     book, device = serving_book(), case.device
@@ -71,10 +68,10 @@ def _dtype(case: Case) -> Iterator[Problem]:
             f"dtype bfloat16 needs compute capability {options.dotted(book.bfloat16.capability)}, {device.card} has "
             f"{options.dotted(device.capability)}"
         )
-        yield _problem("dtype", what, case, "leave dtype out: vLLM then takes float16 by itself")
+        yield _problem(case, "dtype-refused", what, "leave dtype out: vLLM then takes float16 by itself")
     if wished == "float16" and case.spec.architecture in book.float16_refused.architectures:
         what = f"vLLM refuses {case.spec.architecture} in float16, it is numerically unstable there"
-        yield _problem("dtype", what, case, "leave dtype out")
+        yield _problem(case, "dtype-refused", what, "leave dtype out")
 
 
 def _quantization(case: Case) -> Iterator[Problem]:
@@ -83,12 +80,12 @@ def _quantization(case: Case) -> Iterator[Problem]:
     if wished is None or stored is None or _family(wished) == _family(stored.method):
         return
     what = f"quantization is {wished}, the model is stored as {stored.method}"
-    yield _problem("quantization", what, case, "leave quantization out: vLLM reads it from the model")
+    yield _problem(case, "quantization-mismatch", what, "leave quantization out: vLLM reads it from the model")
 
 
 def _family(method: str) -> str:
     return method.removeprefix("auto_").removesuffix("_marlin").replace("_", "-")
 
 
-def _problem(code: str, what: str, case: Case, next_step: str) -> Problem:
+def _problem(case: Case, code: str, what: str, next_step: str) -> Problem:
     return Problem(code=code, what=what, where=case.device.card, next_step=next_step)

@@ -1,0 +1,89 @@
+"""Say a plan to a person: what will happen, why so, what it takes, what else could be had. Pure."""
+
+from collections.abc import Iterator
+
+from rackhand.arrangement import Arrangement
+from rackhand.fitting.terms import Forecast
+from rackhand.plan import DriverPlan, Instance, PlannedGpu, Setting
+from rackhand.seen import cards, has_fabric
+from rackhand.survey import Survey
+from rackhand.wishes import Wishes
+
+OWN_WORDS = "serve_options"
+TERMS = {
+    "weights": "weights",
+    "activation": "activation",
+    "cuda_graphs": "CUDA graphs",
+    "non_torch": "outside torch",
+    "kv_cache": "KV cache",
+}
+
+
+def words(
+    survey: Survey, wishes: Wishes, driver: DriverPlan, arranged: Arrangement, found: tuple[PlannedGpu, ...]
+) -> Iterator[str]:
+    """Yield the plan line by line."""
+    yield f"{survey.host.pretty}, {cards(found)}"
+    yield _driver(survey, driver)
+    yield _engine(survey, wishes)
+    yield _weights(survey, wishes)
+    yield from arranged.reasons
+    yield from dict.fromkeys(line for instance in arranged.instances for line in _numbers(instance))
+    running = {unit.name: unit for unit in survey.state.instances}
+    for instance in arranged.instances:
+        where = ", ".join(found[position].address for position in instance.gpus)
+        serving = running.get(instance.name)
+        now = "running" if serving and serving.active == "active" else "to be started"
+        yield f"vllm@{instance.name} on {wishes.settings.serve_host}:{instance.port}, GPU {where}: {now}"
+    yield from (f"left out: {line}" for line in arranged.left_out)
+    yield from (f"warning: {line}" for line in arranged.warnings)
+
+
+def bill(forecast: Forecast) -> str:
+    """Say the memory bill of one GPU in a line: MiB, tokens and sequences."""
+    parts = ", ".join(f"{forecast.mib(name):,.0f} {text}" for name, text in TERMS.items())
+    return (
+        f"of {forecast.allowed_mib:,.0f} MiB per GPU: {parts}; {forecast.kv_tokens:,} tokens, "
+        f"{forecast.sequences:,.1f} sequences of {forecast.context:,} at once"
+    )
+
+
+def _numbers(instance: Instance) -> Iterator[str]:
+    if instance.forecast is not None:
+        yield bill(instance.forecast)
+    yield from (
+        f"{setting.name} {setting.value}: {setting.reason}" for setting in instance.settings if not _theirs(setting)
+    )
+    # Values of the user's own options may be long, and nobody has to be told them.
+    if theirs := [setting.name for setting in instance.settings if _theirs(setting)]:
+        yield f"as serve_options say: {', '.join(theirs)}"
+
+
+def _theirs(setting: Setting) -> bool:
+    return setting.reason == OWN_WORDS
+
+
+def _driver(survey: Survey, driver: DriverPlan) -> str:
+    loaded = survey.driver.loaded
+    if driver.packages is None:
+        return f"driver {driver.version}: verified, not managed"
+    if loaded == driver.version and survey.driver.ready:
+        return f"driver {driver.version}: installed and loaded"
+    before = f" (loaded now: {loaded})" if loaded else ""
+    fabric = " with the fabric manager for its NVSwitches" if has_fabric(survey) else ""
+    return f"driver {driver.version}{fabric}: install, pin and hold{before}; reboot"
+
+
+def _engine(survey: Survey, wishes: Wishes) -> str:
+    built = survey.state.venv.digest == wishes.venv
+    what = (
+        "environment is built" if built else f"build environment {wishes.venv} ({wishes.settings.engine_requirements})"
+    )
+    return f"vLLM {wishes.settings.engine_version}: {what}"
+
+
+def _weights(survey: Survey, wishes: Wishes) -> str:
+    there = survey.state.model.files and survey.state.model_intact
+    size = f"{max(1, wishes.total_bytes >> 20)} MiB, " if wishes.total_bytes else ""
+    what = "weights are here" if there else f"bring weights ({size}{wishes.weights.source})"
+    return f"{wishes.settings.model_name}: {what}"
