@@ -25,9 +25,13 @@ OPTIONS = {
 
 
 def alternatives(posed: Posed) -> tuple[Alternative, ...]:
-    """Return the nearest plans that work, and the smallest sets of other cards that carry the model."""
-    near = [_near(posed, found) for found in nearest(posed.gpus, posed.spec, posed.settings)]
-    return (*near, *islice(_other_cards(posed), MOST_CARDS))
+    """Return the nearest plans that work: other settings, or more of the same cards."""
+    return tuple(_near(posed, found) for found in nearest(posed.gpus, posed.spec, posed.settings))
+
+
+def other_cards(posed: Posed) -> tuple[Alternative, ...]:
+    """Return the smallest set of each of a few other cards that carries the model."""
+    return tuple(islice(_other_cards(posed), MOST_CARDS))
 
 
 def _near(posed: Posed, found: Nearest) -> Alternative:

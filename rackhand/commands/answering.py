@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from rackhand.arrangement import arrange, device_of
+from rackhand.catalog import check_options
 from rackhand.commands import asking, paper
 from rackhand.commands.answer import Alternative, Answer
 from rackhand.commands.question import Question
@@ -48,7 +49,7 @@ class Posed:
 
 def answer(question: Question) -> Answer:
     """Answer a question; raises RackhandError for a model, GPU, version or setting that there is not."""
-    from rackhand.commands.alternatives import alternatives
+    from rackhand.commands.alternatives import alternatives, other_cards
     from rackhand.models.find import find
 
     asking.check(question)
@@ -56,12 +57,21 @@ def answer(question: Question) -> Answer:
     token = os.environ.get("HF_TOKEN")
     spec = find(question.model, revision=question.revision, token=SecretStr(token) if token else None)
     posed = Posed(model=_shown(question.model), spec=spec, gpus=gpus, settings=asking.settings_of(question, spec))
-    found = attempt(posed, question.gpu)
+    wrong, old = check_options(question.version, posed.settings.serve_options, ""), paper.too_old(posed.settings, gpus)
+    found = _with(attempt(posed, question.gpu), (*wrong, *old), posed)
     if found.fits:
         assumed = paper.assumption(gpus)
         return typed(replace(found, words=(*found.words, *([assumed] if assumed else []))))
-    others = alternatives(posed)
+    others = () if wrong else (*(() if old else alternatives(posed)), *other_cards(posed))
     return typed(replace(found, alternatives=others, reasons=tuple(_stepped(found.reasons, others))))
+
+
+def _with(found: Answer, problems: Sequence[Problem], posed: Posed) -> Answer:
+    """Add reasons against what was asked to an answer; a plan that they rule out is none."""
+    if not problems:
+        return found
+    reasons = (*problems, *found.reasons)
+    return replace(found, instances=(), words=(), warnings=(), reasons=reasons, forecast=nearest(posed))
 
 
 def _shown(model: str) -> str:

@@ -3,8 +3,11 @@
 import re
 
 from rackhand import gpu_sets
+from rackhand.catalog import engine
 from rackhand.catalog.gpus import CardRow, gpu_book
+from rackhand.outcome import Problem
 from rackhand.plan import PlannedGpu
+from rackhand.settings import Settings
 
 # Slots of the paper host; only their order matters.
 FIRST_SLOT = 0x10
@@ -30,6 +33,22 @@ def assumption(found: tuple[PlannedGpu, ...]) -> str:
     words = [f"{', '.join(switched)}: taken to be joined by NVSwitches"] if switched else []
     words += [f"{', '.join(apart)}: taken to be joined by PCIe alone"] if apart else []
     return "; ".join(words)
+
+
+def too_old(settings: Settings, found: tuple[PlannedGpu, ...]) -> list[Problem]:
+    """Return a reason for every card that the wished vLLM has no kernels for."""
+    least = engine(settings.engine_version).capability
+    cards = {gpu.card: gpu.capability for gpu in found if gpu.capability < least}
+    need = ".".join(map(str, least))
+    return [
+        Problem(
+            code="gpu-too-old",
+            what=f"{card} has compute capability {have[0]}.{have[1]}, vLLM {settings.engine_version} needs {need}",
+            where=card,
+            next_step="take newer cards: no current vLLM has kernels for these",
+        )
+        for card, have in cards.items()
+    ]
 
 
 def _gpu(slot: int, row: CardRow, free_mib: int | None) -> PlannedGpu:

@@ -12,8 +12,11 @@ from rackhand.terminal import Terminal
 NUMBERS = ("port", "context", "KV tokens", "sequences", "instances", "up to")
 
 
-def words(answer: Answer, terminal: Terminal) -> str:
-    """Return everything that a person wants to know, for this terminal."""
+def words(answer: Answer, terminal: Terminal, *, typed: bool = True) -> str:
+    """Return everything that a person wants to know, for this terminal.
+
+    `typed` names alternatives as words for the command line of `rackhand fit`, else as settings of a deploy.
+    """
     blocks = [
         _head(answer, terminal),
         instance_table(answer.instances, answer.gpus, terminal),
@@ -22,7 +25,7 @@ def words(answer: Answer, terminal: Terminal) -> str:
         setting_table(answer.instances, terminal),
         [line for text in answer.words for line in terminal.paragraph(text, "- ", "  ")],
         [line for text in answer.warnings for line in terminal.paragraph(text, "Note: ", "      ")],
-        alternative_table(answer.alternatives, terminal),
+        alternative_table(answer.alternatives, terminal, typed=typed),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -120,17 +123,22 @@ def _settings(settings: Sequence[Setting], names: Sequence[str], groups: int, te
     yield from terminal.table(("setting", "value", "why it is not vLLM's default"), rows)
 
 
+def _written(alternative: Alternative, typed: bool) -> str:
+    settings = ", ".join(f"{name} = {value!r}" for name, value in alternative.settings.items())
+    return " ".join(alternative.arguments) if typed else settings or "other GPUs"
+
+
 def _value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def alternative_table(alternatives: Sequence[Alternative], terminal: Terminal) -> list[str]:
-    """Draw what else would work, as it is typed."""
+def alternative_table(alternatives: Sequence[Alternative], terminal: Terminal, *, typed: bool) -> list[str]:
+    """Draw what else would work, as it is written."""
     if not alternatives:
         return []
-    columns = ("to get a plan, add", "instances", "KV tokens", "up to", "that is")
+    columns = ("to get a plan, add" if typed else "to get a plan, set", "instances", "KV tokens", "up to", "that is")
     rows = [
-        (" ".join(each.arguments), str(each.instances), f"{each.kv_tokens:,}", f"{each.max_context:,}", each.what)
+        (_written(each, typed), str(each.instances), f"{each.kv_tokens:,}", f"{each.max_context:,}", each.what)
         for each in alternatives
     ]
     return terminal.table(columns, rows, NUMBERS)
