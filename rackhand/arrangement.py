@@ -63,8 +63,8 @@ def wish_of(settings: Settings) -> LayoutWish:
 
 
 def device_of(gpu: PlannedGpu) -> Device:
-    """Return a GPU as CUDA shows it to the engine: without what the driver keeps for itself."""
-    total = gpu.memory_mib - gpu.reserved_mib
+    """Return a GPU as CUDA shows it to the engine: without what the driver keeps; unknown memory fits nothing."""
+    total = max(1, gpu.memory_mib - gpu.reserved_mib)
     return Device(card=gpu.card, capability=gpu.capability, total_mib=total, free_mib=gpu.free_mib)
 
 

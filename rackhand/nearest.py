@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rackhand.arrangement import Arrangement, arrange
+from rackhand.arrangement import Arrangement, arrange, device_of
 from rackhand.catalog.serving import serving_book
 from rackhand.fitting.terms import Measured
 from rackhand.models.spec import Attention, ModelSpec
 from rackhand.outcome import Problem
 from rackhand.plan import PlannedGpu
+from rackhand.serving.presets import largest_share
 from rackhand.settings import Settings
 
 MEMORY_CODES = ("does-not-fit", "memory-in-use", "needs-more-hosts")
@@ -76,11 +77,8 @@ def _changes(
     shorter = planned(gpus, _changed(settings, serve_max_model_len="auto"))
     if shorter is not None:
         context = min(item.forecast.max_context for item in shorter.instances if item.forecast)
-        yield (
-            f"set serve_max_model_len to at most {context}",
-            _changed(settings, serve_max_model_len=context),
-            gpus,
-        )
+        changed = _changed(settings, serve_max_model_len=context)
+        yield f"set serve_max_model_len to at most {context}", changed, gpus
     helped = False
     for options in _compressions(gpus, spec, settings):
         changed = _changed(settings, serve_options={**settings.serve_options, **options})
@@ -89,13 +87,19 @@ def _changes(
         helped = helped or planned(gpus, changed) is not None
         names = " and ".join(f'serve_options["{name}"]' for name in options)
         yield f'set {names} to "fp8"', changed, gpus
-    if not settings.serve_gpu_shares and (settings.serve_gpu_memory_utilization or 0) < LARGER_SHARE:
-        share = {"serve_gpu_memory_utilization": LARGER_SHARE}
-        yield f"set serve_gpu_memory_utilization to {LARGER_SHARE}", _changed(settings, **share), gpus
+    yield from _other_sizes(gpus, settings)
+    yield from _more_gpus(gpus, settings, planned)
+
+
+def _other_sizes(gpus: Sequence[PlannedGpu], settings: Settings) -> Iterator[Change]:
+    """Yield a larger share of idle cards, and the sizes of the layout left to the planner."""
+    share = min([LARGER_SHARE, *(largest_share(device_of(gpu)) for gpu in gpus)])
+    if not settings.serve_gpu_shares and (settings.serve_gpu_memory_utilization or 0) < share:
+        changed = _changed(settings, serve_gpu_memory_utilization=share)
+        yield f"set serve_gpu_memory_utilization to {share:g}", changed, gpus
     for name in ("serve_tensor_parallel_size", "serve_pipeline_parallel_size"):
         if getattr(settings, name) != "auto":
             yield f"set {name} to 'auto'", _changed(settings, **{name: "auto"}), gpus
-    yield from _more_gpus(gpus, settings, planned)
 
 
 def _compressions(gpus: Sequence[PlannedGpu], spec: ModelSpec, settings: Settings) -> Iterator[Options]:

@@ -1,6 +1,6 @@
 """The planner: what a host is and what is wished of it, in; a plan or every reason against one, out. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
@@ -8,6 +8,7 @@ from rackhand import checks, unfitted
 from rackhand.arrangement import Arrangement, arrange
 from rackhand.catalog import branch_of, driver_packages
 from rackhand.errors import RackhandError
+from rackhand.models.quantization_checks import refuse_quantization
 from rackhand.nearest import with_nearest
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan, Plan, PlannedGpu, Refusal
@@ -35,7 +36,20 @@ def plan(host: str, survey: Survey, wishes: Wishes) -> Plan | Refusal:
     if reasons or driver is None or not isinstance(arranged, Arrangement):
         fits = () if isinstance(arranged, Arrangement) else arranged
         return Refusal(host=host, cards=cards(found), reasons=tuple(dict.fromkeys((*reasons, *fits))))
-    arranged = replace(arranged, warnings=(*inventory(survey).warnings, *wishes.warnings, *arranged.warnings))
+    arranged = replace(arranged, warnings=(*_seen(survey, found), *wishes.warnings, *arranged.warnings))
+    said = tuple(words(survey, wishes, driver, arranged, found))
+    return _plan(host, found, wishes, driver, arranged, said)
+
+
+def _plan(
+    host: str,
+    found: tuple[PlannedGpu, ...],
+    wishes: Wishes,
+    driver: DriverPlan,
+    arranged: Arrangement,
+    said: tuple[str, ...],
+) -> Plan:
+    settings = wishes.settings
     return Plan(
         host=host,
         gpus=found,
@@ -46,11 +60,20 @@ def plan(host: str, survey: Survey, wishes: Wishes) -> Plan | Refusal:
         model=wishes.weights.id,
         instances=arranged.instances,
         start_timeout_s=settings.gate_start_timeout_s or start_timeout_s(wishes.weight_bytes),
-        words=tuple(words(survey, wishes, driver, arranged, found)),
+        words=said,
         reasons=arranged.reasons,
         left_out=arranged.left_out,
         warnings=arranged.warnings,
     )
+
+
+def _seen(survey: Survey, found: tuple[PlannedGpu, ...]) -> Iterator[str]:
+    """Yield what is odd about a host and does not rule it out."""
+    yield from inventory(survey).warnings
+    for gpu in found:
+        if gpu.free_mib is not None:
+            held = gpu.memory_mib - gpu.reserved_mib - gpu.free_mib
+            yield f"{gpu.card} at {gpu.address}: other processes hold {held:,} MiB of it"
 
 
 def _arranged(
@@ -61,6 +84,10 @@ def _arranged(
         return ()
     if wishes.spec is None:
         return unfitted.arrange(host, found, wishes.settings, wishes.spec_unknown)
+    capability = min((gpu.capability for gpu in found if gpu.capability), default=None)
+    refused = refuse_quantization(wishes.spec, wishes.settings.engine_version, capability)
+    if refused:
+        return tuple(replace(problem, where=host) for problem in refused)
     arranged = arrange(host, found, wishes.spec, wishes.settings)
     if isinstance(arranged, Arrangement):
         return arranged

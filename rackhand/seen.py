@@ -3,7 +3,7 @@
 from collections.abc import Set
 from dataclasses import replace
 
-from rackhand.hardware import Inventory, PciDevice, describe, identify
+from rackhand.hardware import Card, Inventory, PciDevice, describe, identify
 from rackhand.plan import PlannedGpu
 from rackhand.survey import NvmlGpu, Survey
 
@@ -33,6 +33,7 @@ def gpus(survey: Survey) -> tuple[PlannedGpu, ...]:
             address=each.address,
             card=each.card.name,
             memory_mib=each.card.memory_mib or UNKNOWN_MIB,
+            reserved_mib=_kept_back_mib(each.card),
             capability=each.card.capability,
             numa_node=node,
             cpus=cpus.get(node, ""),
@@ -41,6 +42,11 @@ def gpus(survey: Survey) -> tuple[PlannedGpu, ...]:
         seen = nvml.get(each.address)
         planned += _completed(before, seen, {gpu.address for gpu in bus.gpus}) if seen else [before]
     return tuple(planned)
+
+
+def _kept_back_mib(card: Card) -> int:
+    """Return what CUDA will not see of the nominal memory."""
+    return max(0, card.memory_mib - card.cuda_mib) if card.memory_mib and card.cuda_mib else 0
 
 
 def _completed(before: PlannedGpu, seen: NvmlGpu, cards: Set[str]) -> list[PlannedGpu]:

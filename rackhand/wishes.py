@@ -22,6 +22,7 @@ from rackhand.survey import Survey, parse
 from rackhand.weights import Weights
 
 PORTS_WATCHED = 16
+HUB_SAYS_NO = ("hub-refused", "hub-missing")
 
 
 class Asked(Protocol):
@@ -97,7 +98,7 @@ def resolve(data: Mapping[str, Any], where: str) -> Wishes:
     text = _requirements(wished.engine_requirements, where)
     token = settings.secret(wished.model_hub_token_from, "model_hub_token_from", where)
     files = _weights(wished)
-    spec, unknown = _spec(wished, token)
+    spec, unknown = _spec(str(files.directory or files.source), wished.model_hub_endpoint, token)
     return Wishes(
         settings=wished,
         weights=files,
@@ -120,22 +121,17 @@ def _weights(wished: Settings) -> Weights:
     return weights.hub(wished.model_hub_id or "", wished.model_name, wished.model_revision or "")
 
 
-def _spec(wished: Settings, token: SecretStr | None) -> tuple[ModelSpec | None, str]:
-    """Find what the model is; one that cannot be told is deployed all the same, with a warning."""
-    if wished.model_path is not None:
-        return _known(str(Path(wished.model_path).expanduser()), None, None, None)
-    if wished.model_catalogue is not None:
-        return _known(wished.model_catalogue, None, None, None)
-    return _known(wished.model_hub_id or "", wished.model_revision, wished.model_hub_endpoint, token)
-
-
 @cache
-def _known(
-    model: str, revision: str | None, endpoint: str | None, token: SecretStr | None
-) -> tuple[ModelSpec | None, str]:
+def _spec(source: str, endpoint: str | None, token: SecretStr | None) -> tuple[ModelSpec | None, str]:
+    """Find what a model on a hub is; raises RackhandError where the hub answers that hosts could not get it either.
+
+    A hub that only hosts can reach, and a model that nobody can compute, are deployed all the same, with a warning.
+    """
     try:
-        return find(model, revision=revision, endpoint=endpoint, token=token), ""
+        return find(source, endpoint=endpoint, token=token), ""
     except RackhandError as error:
+        if error.code in HUB_SAYS_NO:
+            raise
         return None, error.what
 
 

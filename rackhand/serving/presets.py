@@ -1,5 +1,6 @@
 """Apply a preset: its rules of serving.yaml whose conditions hold, as settings with reasons; and what it leaves out."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,12 +8,11 @@ from rackhand.catalog import engine
 from rackhand.catalog.serving import Rule, When, serving_book
 from rackhand.catalog.vllm_options import option_table
 from rackhand.fitting.defaults import batch_defaults
+from rackhand.fitting.terms import Device
 from rackhand.models.spec import Attention
 from rackhand.plan import Setting
 from rackhand.serving import options
 from rackhand.serving.terms import Case
-
-HUNDREDTH = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +100,17 @@ def _value(rule: Rule, case: Case) -> bool | int | float | str | None:
 
 
 def _share(rule: Rule, case: Case) -> float | None:
-    """Return the larger share of an idle card that nobody decided about, as far as the card's room goes."""
+    """Return the larger share of an idle card that nobody decided about."""
     decided = case.ask.gpu_memory_utilization is not None or case.ranks.share is not None
     if decided or case.device.free_mib is not None or not isinstance(rule.value, float):
         return None
-    room = 1 - serving_book().spare.mib / case.device.total_mib
-    share = round(min(rule.value, room // HUNDREDTH * HUNDREDTH), 2)
+    share = min(rule.value, largest_share(case.device))
     return share if share > engine(case.ask.version).gpu_memory_utilization else None
+
+
+def largest_share(device: Device) -> float:
+    """Return the largest share of an idle card, in hundredths, that keeps room for what is not charged to the share."""
+    return math.floor((1 - serving_book().spare.mib / device.total_mib) * 100) / 100
 
 
 def _reason(rule: Rule, case: Case) -> str:
