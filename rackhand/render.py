@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from rackhand import __version__
 from rackhand.envfile import systemd_quote
 from rackhand.plan import Instance, Plan
+from rackhand.remote.gate import EVERYWHERE
 from rackhand.settings import Settings
 
 ROOT = "/opt/rackhand"
@@ -24,8 +25,6 @@ REMOTE = Path(__file__).parent / "remote"
 UNIT = "vllm@.service"
 DROP_IN = "vllm@{}.service.d/rackhand.conf"
 FOLLOW = "follow.py"
-# Where a server that listens everywhere is asked from its own host.
-LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 PUBLIC, PRIVATE = 0o644, 0o600
 STOP_MARGIN_S = 30
 # vLLM's own VLLM_ENGINE_READY_TIMEOUT_S.
@@ -44,7 +43,8 @@ class RenderedFile:
 class Release:
     """A release to be placed; `configs` maps an instance to the digest of all that its process depends on.
 
-    `drop_ins` maps the instances whose unit differs from the others' to the digest of that difference. `fingerprint` is the digest of the release's directory when nobody has touched it (rackhand.remote.state).
+    `drop_ins` maps the instances whose unit differs from the others' to the digest of that difference. `fingerprint` is
+    the digest of the release's directory when nobody has touched it (rackhand.remote.state).
     """
 
     id: str
@@ -160,7 +160,7 @@ def _drop_in(plan: Plan, settings: Settings, instance: Instance) -> str:
     before = next((item for item in plan.instances if item.name == instance.starts_after), None)
     if not instance.cpus and before is None:
         return ""
-    host = LOCAL.get(settings.serve_host, settings.serve_host)
+    host = EVERYWHERE.get(settings.serve_host, settings.serve_host)
     return _template("vllm-instance.conf.j2").render(
         root=ROOT,
         cpus=instance.cpus,

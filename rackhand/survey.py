@@ -197,7 +197,10 @@ class VenvRecord(Frozen):
 
 
 class StateFacts(Frozen):
-    """What rackhand left on the host; `releases` maps each id to the digest of what now lies in it."""
+    """What rackhand left on the host; `releases` maps each id to the digest of what now lies in it.
+
+    `drop_ins` maps instances to the digest of what their unit has that the others' have not.
+    """
 
     current: str
     previous: str
@@ -208,6 +211,7 @@ class StateFacts(Frozen):
     uv: bool
     user: bool
     unit_sha256: str
+    drop_ins: dict[str, str] = {}
     instances: tuple[UnitFacts, ...]
 
 

@@ -55,7 +55,8 @@ def switch(host: HostRun) -> Change | None:
 
 def _differs(host: HostRun, release: Release) -> bool:
     state = host.survey().state
-    return state.current != release.id or state.unit_sha256 != release.unit_sha256
+    units = (state.unit_sha256, state.drop_ins) != (release.unit_sha256, release.drop_ins)
+    return state.current != release.id or units
 
 
 def _complete(plan: Plan) -> bool:

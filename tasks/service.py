@@ -1,9 +1,11 @@
 """The services: every instance runs with the configuration that is wanted, and nothing else of ours runs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rackhand.errors import RackhandError
 from rackhand.operations import Change
+from rackhand.plan import Instance
 from rackhand.render import ROOT, USER
 from rackhand.run import HostRun
 from rackhand.survey import UnitFacts
@@ -68,7 +70,24 @@ def _apply(host: HostRun, stale: list[str], sleepy: list[str]) -> None:
 
 
 def _start(host: HostRun, names: list[str]) -> None:
-    """Start instances and let only those stay that pass the gate."""
+    """Start instances and let only those stay that pass the gate; those that share a GPU one after the other."""
+    errors: gate.Errors = {}
+    for turn in _turns(host.planned.instances, names):
+        errors |= _start_together(host, turn)
+    gate.blame(host, {name: _stopped(error) for name, error in errors.items()})
+
+
+def _turns(instances: Sequence[Instance], names: list[str]) -> list[list[str]]:
+    """Divide the instances to start into groups, each to be started when the group before it is ready."""
+    before = {instance.name: instance.starts_after for instance in instances}
+    turns, left = [], names
+    while left:
+        turns.append([name for name in left if before[name] not in left])
+        left = [name for name in left if name not in turns[-1]]
+    return turns
+
+
+def _start_together(host: HostRun, names: list[str]) -> gate.Errors:
     start = host.call("units.start", root=ROOT, names=names, venv=host.planned.venv, user=USER)
     errors = gate.prove(host, names, gate.Start(since=start["since"], before=start["before"]))
     release = host.release.id if host.release else ""
@@ -78,7 +97,7 @@ def _start(host: HostRun, names: list[str]) -> None:
     if errors:
         host.call("units.stop", STOP_TIMEOUT_S, names=list(errors))
         host.note("gate", verdict="failed", instances=list(errors), release=release)
-    gate.blame(host, {name: _stopped(error) for name, error in errors.items()})
+    return errors
 
 
 def _stopped(error: RackhandError) -> RackhandError:

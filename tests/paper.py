@@ -109,7 +109,9 @@ class PaperHost:
         return {}
 
     def release_switch(self, release: str, **_: Any) -> None:
-        self.facts["state"].update(previous=self.facts["state"]["current"], current=release, unit_sha256=self.unit)
+        state, rendered = self.facts["state"], run_of(self).release
+        own = dict(rendered.drop_ins) if rendered else {}
+        state.update(previous=state["current"], current=release, unit_sha256=self.unit, drop_ins=own)
 
     def units_start(self, names: list[str], **_: Any) -> dict[str, Any]:
         others = [unit for unit in self.facts["state"]["instances"] if unit["name"] not in names]

@@ -154,6 +154,68 @@ def test_systemd_reloads_exactly_when_the_unit_file_changed(root: Path, monkeypa
     assert asked == [["systemctl", "daemon-reload"]]
 
 
+def on_two_nodes(**wished: Any) -> Release:
+    """Render for two GPUs on two NUMA nodes: every unit has CPUs of its own."""
+    nodes = [{"node": node, "cpus": f"{node}", "memory_mib": 1} for node in (0, 1)]
+    wish = wishes(driver_version=DRIVER, key="canary", **wished)
+    plan = planner.plan("gpu-1", survey("h100", "h100", nodes=nodes, pci__1__numa_node=1), wish)
+    assert isinstance(plan, Plan), plan
+    return render(plan, wish.settings, wish.api_key, False)
+
+
+def drop_ins() -> dict[str, str]:
+    """Return the drop-ins that lie where systemd reads them, by their instance."""
+    places = remote.UNIT.parent.glob(state.DROP_INS)
+    return {state.instance_of(str(path)): path.read_text() for path in places}
+
+
+def test_a_switch_installs_what_single_units_have_and_takes_away_what_they_have_no_more(root: Path) -> None:
+    wide = on_two_nodes()
+    place(root, wide)
+    remote.switch(str(root), wide.id)
+    assert {name: "CPUAffinity=" in text for name, text in drop_ins().items()} == {"llama-0": True, "llama-1": True}
+    by_hand = remote.UNIT.parent / "vllm@llama-1.service.d" / "mine.conf"
+    by_hand.write_text("[Service]\nNice=5\n")
+    narrow = rendered()
+    place(root, narrow)
+    remote.switch(str(root), narrow.id)
+    assert drop_ins() == {}
+    assert by_hand.exists()
+
+
+def test_a_drop_in_that_a_hand_changed_is_restored_and_its_instance_owed_a_restart(root: Path) -> None:
+    release = on_two_nodes()
+    place(root, release)
+    remote.switch(str(root), release.id)
+    before = drop_ins()
+    (remote.UNIT.parent / "vllm@llama-1.service.d" / "rackhand.conf").write_text("[Service]\nCPUAffinity=7\n")
+    remote.switch(str(root), release.id)
+    assert drop_ins() == before
+    assert [path.name for path in (root / state.OWED).iterdir()] == ["llama-1"]
+
+
+def test_the_state_tells_drop_ins_as_the_release_does(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = on_two_nodes()
+    place(root, release)
+    remote.switch(str(root), release.id)
+    monkeypatch.setattr(state, "UNIT", remote.UNIT)
+    monkeypatch.setattr(state, "instances", list)
+    assert state.state(str(root), VENV, MODEL, "uv", "root")["drop_ins"] == dict(release.drop_ins)
+
+
+def test_the_real_systemd_accepts_what_sharing_instances_add_and_refuses_nonsense(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parser(tmp_path, monkeypatch, "exit 0")
+    release = on_two_nodes(serve_gpu_shares=(0.45, 0.45))
+    place(tmp_path, release)
+    broken = content(release)
+    broken["vllm@llama-1.service.d/rackhand.conf"]["text"] = "[Service]\nCPUAffinity=all of them\n"
+    with pytest.raises(Problem) as caught:
+        remote.place(str(tmp_path), "broken", broken, VENV, MODEL, TIMEOUT_S)
+    assert caught.value.code == "unit-invalid"
+
+
 def test_the_real_systemd_accepts_the_rendered_unit_and_refuses_a_broken_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,9 +46,14 @@ def wished(key: str | None = CANARY, **changes: Any) -> Wishes:
     return wishes(key=key, **{"driver_version": DRIVER, "serve_api_key_from": "env:KEY", **changes})
 
 
+TWO_NODES = [{"node": node, "cpus": f"{32 * node}-{32 * node + 31}", "memory_mib": 1} for node in (0, 1)]
 HOSTS = {
     "1xH100": (survey("h100"), wished(serve_options={"enable-prefix-caching": False, "max-num-seqs": 256})),
     "2x4090": (survey("rtx4090", "rtx4090"), wished(serve_env={"NCCL_DEBUG": "WARN"})),
+    "2xH100-two-nodes-shared": (
+        survey("h100", "h100", nodes=TWO_NODES, pci__1__numa_node=1),
+        wished(serve_gpu_shares=(0.5, 0.4), serve_host="0.0.0.0"),
+    ),
     "2x4090-tensor-parallel": (survey("rtx4090", "rtx4090"), wished(gib=30, serve_max_model_len=4096)),
 }
 
@@ -208,6 +213,32 @@ def test_a_process_can_be_asked_what_it_was_started_with() -> None:
 def test_an_instance_of_several_gpus_says_so_and_one_of_one_does_not() -> None:
     assert options(rendered(*HOSTS["2x4090-tensor-parallel"]))["tensor-parallel-size"] == 2
     assert "tensor-parallel-size" not in options(rendered(*HOSTS["1xH100"]))
+
+
+def test_an_instance_is_pinned_to_the_cpus_beside_its_gpus_where_there_are_several_nodes() -> None:
+    files = rendered(*HOSTS["2xH100-two-nodes-shared"]).files
+    pinned = {name: files[f"vllm@{name}.service.d/rackhand.conf"].text for name in ("llama-0", "llama-2")}
+    assert "CPUAffinity=0-31\n" in pinned["llama-0"]
+    assert "CPUAffinity=32-63\n" in pinned["llama-2"]
+    assert not rendered(*HOSTS["2x4090"]).drop_ins
+
+
+def test_an_instance_that_shares_gpus_waits_for_the_one_before_it() -> None:
+    release = rendered(*HOSTS["2xH100-two-nodes-shared"])
+    first, second = (release.files[f"vllm@llama-{number}.service.d/rackhand.conf"].text for number in (0, 1))
+    assert "ExecStartPre" not in first
+    assert "After=vllm@llama-0.service\n" in second
+    assert "follow.py vllm@llama-0.service http://127.0.0.1:8000/health" in second
+    assert "follow.py" in release.files
+    assert "follow.py" not in rendered(*HOSTS["2x4090"]).files
+
+
+def test_other_cpus_restart_the_instance_that_they_are_beside_alone() -> None:
+    moved = [TWO_NODES[0], {**TWO_NODES[1], "cpus": "32-47"}]
+    before = rendered(survey("h100", "h100", nodes=TWO_NODES, pci__1__numa_node=1), wished())
+    after = rendered(survey("h100", "h100", nodes=moved, pci__1__numa_node=1), wished())
+    assert before.id != after.id
+    assert [name for name in before.configs if before.configs[name] != after.configs[name]] == ["llama-1"]
 
 
 def test_the_unit_starts_vllm_with_its_config_as_two_words() -> None:

@@ -12,6 +12,7 @@ from rackhand.errors import RackhandError
 from rackhand.operations import Change
 from rackhand.plan import Plan
 from rackhand.progress import Progress
+from rackhand.render import render
 from rackhand.run import HostRun
 from rackhand.survey import parse
 from rackhand.wishes import Wishes
@@ -259,3 +260,33 @@ def test_before_execution_no_step_waits_for_a_server() -> None:
         assert step(host) is None
     assert not host.finished
     assert not [call for call in paper.calls if call.startswith("gate")]
+
+
+def test_instances_that_share_a_gpu_are_started_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    paper = PaperHost(cards=("h100", "h100"))
+    host = host_run(paper, serve_gpu_shares=(0.45, 0.45))
+    started: list[list[str]] = []
+    monkeypatch.setattr(service, "_start_together", lambda _, names: started.append(names) or {})
+    service._start(host, ["llama-0", "llama-1", "llama-2", "llama-3"])
+    assert started == [["llama-0", "llama-2"], ["llama-1", "llama-3"]]
+
+
+def test_one_that_follows_a_running_instance_is_started_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = host_run(PaperHost(cards=("h100",)), serve_gpu_shares=(0.45, 0.45))
+    started: list[list[str]] = []
+    monkeypatch.setattr(service, "_start_together", lambda _, names: started.append(names) or {})
+    service._start(host, ["llama-1"])
+    assert started == [["llama-1"]]
+
+
+def test_a_drop_in_that_differs_is_a_reason_to_switch() -> None:
+    nodes = [{"node": node, "cpus": f"{node}", "memory_mib": 1} for node in (0, 1)]
+    paper = PaperHost(cards=("h100", "h100"), changes={"nodes": nodes, "pci.1.numa_node": 1})
+    host = host_run(paper)
+    host.release = made = render(host.planned, host.intent.settings, None, False)
+    paper.facts["state"].update(current=made.id, unit_sha256=made.unit_sha256, drop_ins=dict(made.drop_ins))
+    host.changed()
+    assert release.switch(host) is None
+    paper.facts["state"]["drop_ins"] = {}
+    host.changed()
+    assert "restore the unit file" in change(release.switch(host)).summary

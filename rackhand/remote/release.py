@@ -28,7 +28,7 @@ def place(
         files.write(staging / path, item["text"], item["mode"])
     (staging / "venv").symlink_to(f"../../venvs/{venv}")
     (staging / "model").symlink_to(f"../../models/{model}")
-    _verify(staging / "vllm@.service")
+    _verify(staging)
     python = f"{root}/venvs/{venv}/bin/python"
     checked = options.check(python, sorted(staging.glob("instances/*.yaml")), Path(root, "cache", "options"), timeout_s)
     if final.exists():
@@ -55,13 +55,17 @@ def _differing(release: Path, content: dict[str, dict[str, Any]]) -> list[str]:
     return sorted(wrong)
 
 
-def _verify(unit: Path) -> None:
-    probe = unit.with_name("vllm@probe.service")
-    probe.symlink_to(unit.name)
+def _verify(release: Path) -> None:
+    """Let systemd judge the unit as it stands alone, and with what single instances add to it."""
+    names = ["vllm@probe.service", *(path.parent.name[:-2] for path in release.glob(state.DROP_INS))]
+    probes = [release / name for name in names]
+    for probe in probes:
+        probe.symlink_to(UNIT.name)
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(probe)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", "--man=no", *map(str, probes)], capture_output=True, text=True, check=False
     )
-    probe.unlink()
+    for probe in probes:
+        probe.unlink()
     complaints = [line for line in done.stderr.splitlines() if "vllm@" in line and "is not executable" not in line]
     if complaints:
         raise Problem(
@@ -80,7 +84,23 @@ def switch(root: str, release: str) -> None:
     if before and before != target:
         files.link(base / "previous", before)
     files.link(base / "current", target)
-    if files.write(UNIT, (base / target / "vllm@.service").read_text()):
-        if before == target:
-            owe(root, [path.stem for path in (base / target / "instances").glob("*.env")])
+    again = before == target
+    renewed = files.write(UNIT, (base / target / UNIT.name).read_text())
+    own = _install_drop_ins(base / target)
+    if renewed and again:
+        owe(root, [path.stem for path in (base / target / "instances").glob("*.env")])
+    elif again:
+        owe(root, own)
+    if renewed or own:
         subprocess.run(["systemctl", "daemon-reload"], check=True)
+
+
+def _install_drop_ins(release: Path) -> list[str]:
+    """Make the drop-ins of ours those of the release; return the names of the instances where that changed any."""
+    wanted = {str(path.relative_to(release)): path.read_text() for path in release.glob(state.DROP_INS)}
+    there = {str(path.relative_to(UNIT.parent)) for path in UNIT.parent.glob(state.DROP_INS)}
+    changed = [place for place, text in wanted.items() if files.write(UNIT.parent / place, text)]
+    for place in there - wanted.keys():
+        (UNIT.parent / place).unlink()
+        changed.append(place)
+    return sorted(state.instance_of(place) for place in changed)

@@ -26,6 +26,7 @@ UNIT_FIELDS = (
     "Job",
 )
 UNIT = Path("/etc/systemd/system/vllm@.service")
+DROP_INS = "vllm@*.service.d/rackhand.conf"
 CONFIG_VARIABLE = "RACKHAND_CONFIG"
 # One empty file per instance whose process may have been started from files that were changed by hand.
 OWED = "owed"
@@ -45,8 +46,14 @@ def state(root: str, venv: str, model: str, uv: str, user: str) -> dict[str, Any
         "uv": (base / "bin" / uv).exists(),
         "user": _user_exists(user),
         "unit_sha256": files.sha256(UNIT) if UNIT.is_file() else "",
+        "drop_ins": {instance_of(str(path)): files.sha256(path) for path in UNIT.parent.glob(DROP_INS)},
         "instances": [{**item, "owed": (base / OWED / item["name"]).exists()} for item in instances()],
     }
+
+
+def instance_of(drop_in: str) -> str:
+    """Name the instance that a drop-in belongs to: …/vllm@NAME.service.d/rackhand.conf."""
+    return Path(drop_in).parent.name[len("vllm@") : -len(".service.d")]
 
 
 def fingerprint(release: Path) -> str:
