@@ -182,6 +182,11 @@ def test_every_reason_is_listed_at_once() -> None:
     assert codes == ["retired-option", "bad-option", "unknown-option"]
 
 
+def test_a_problem_says_where_the_option_stands() -> None:
+    places = [check_options("0.33.0", {"swap_space": 4}, where)[0].where for where in ("serve_options", "--set", "")]
+    assert places == ["serve_options swap-space", "--set swap-space", "swap-space"]
+
+
 def test_a_text_is_not_repeated_because_it_may_be_a_secret() -> None:
     problems = check_options("0.33.0", {"ssl-keyfile": {"hunter2": 1}, "api-key": [None, {"hunter2": 2}]})
     assert len(problems) == 2

@@ -22,7 +22,7 @@ def check_options(version: str, options: Mapping[str, Any], where: str = "serve_
     problems = [
         problem
         for name, value in named.items()
-        for problem in _one(table, version, name, value, f"{where} {name}".rstrip())
+        for problem in _one(table, version, name, value, f"{where} {name}".strip())
     ]
     return [*problems, *_twice(table, named, where), *_orders(table, named, where)]
 
