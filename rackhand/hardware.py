@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from rackhand import catalog
@@ -109,13 +110,20 @@ def describe(names: Iterable[str]) -> str:
 
 
 def _identified(device: PciDevice) -> IdentifiedGpu:
+    card = _card(device.device, f"{device.subsystem_vendor:04x}:{device.subsystem_device:04x}")
+    if card is not None:
+        return IdentifiedGpu(address=device.address, card=card, device=device)
     book = catalog.gpu_book()
-    row = book.card(device.device, f"{device.subsystem_vendor:04x}:{device.subsystem_device:04x}")
-    if row is not None:
-        return IdentifiedGpu(address=device.address, card=card_of(row), device=device)
     fallback = book.fallback(device.device)
     card = _unknown(device, fallback, book.generations[fallback.generation])
     return IdentifiedGpu(address=device.address, card=card, device=device, known=False)
+
+
+@cache
+def _card(device: int, subsystem: str) -> Card | None:
+    """Look a card up once for all hosts that have it."""
+    row = catalog.gpu_book().card(device, subsystem)
+    return card_of(row) if row is not None else None
 
 
 def card_of(row: CardRow) -> Card:

@@ -1,7 +1,8 @@
 """The nearest plans that work, where there is none: each change is really planned before it is named. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from rackhand.arrangement import Arrangement, arrange, device_of
@@ -22,6 +23,14 @@ Options = dict[str, Any]
 Change = tuple[str, Settings, Sequence[PlannedGpu]]
 
 
+@dataclass(frozen=True)
+class Wish:
+    """Settings as a key: equal where their text is."""
+
+    text: str
+    settings: Settings = field(compare=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Nearest:
     """One change that brings a plan: in words, as the settings and GPUs that it leads to, and what comes of it."""
@@ -32,18 +41,30 @@ class Nearest:
     arrangement: Arrangement
 
 
-def with_nearest(
-    problems: Sequence[Problem],
+def arranged(
+    host: str,
     gpus: Sequence[PlannedGpu],
     spec: ModelSpec,
     settings: Settings,
     measured: Measured | None = None,
-) -> tuple[Problem, ...]:
-    """Return the problems; what is about memory says as its next step every single change that brings a plan."""
-    if not any(problem.code in MEMORY_CODES for problem in problems):
-        return tuple(problems)
-    step = ", or ".join(found.words for found in nearest(gpus, spec, settings, measured)) or NOTHING
-    return tuple(replace(problem, next_step=step) if problem.code in MEMORY_CODES else problem for problem in problems)
+) -> Arrangement | tuple[Problem, ...]:
+    """Arrange a model on a host, once for all hosts that are alike; a refusal names every single change that works."""
+    alike = tuple(gpu if gpu.profile else replace(gpu, uuid="") for gpu in gpus)
+    found = _arranged(alike, spec, Wish(settings.model_dump_json(), settings), measured)
+    if isinstance(found, Arrangement):
+        return replace(found, instances=tuple(replace(instance, hosts=(host,)) for instance in found.instances))
+    return tuple(replace(problem, where=host) for problem in found)
+
+
+@lru_cache(maxsize=1024)
+def _arranged(
+    gpus: tuple[PlannedGpu, ...], spec: ModelSpec, wish: Wish, measured: Measured | None
+) -> Arrangement | tuple[Problem, ...]:
+    found = arrange("", gpus, spec, wish.settings, measured)
+    if isinstance(found, Arrangement) or not any(problem.code in MEMORY_CODES for problem in found):
+        return found
+    step = ", or ".join(near.words for near in nearest(gpus, spec, wish.settings, measured)) or NOTHING
+    return tuple(replace(problem, next_step=step) if problem.code in MEMORY_CODES else problem for problem in found)
 
 
 def nearest(

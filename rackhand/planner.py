@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from rackhand import checks, unfitted
-from rackhand.arrangement import Arrangement, arrange
+from rackhand import checks, nearest, unfitted
+from rackhand.arrangement import Arrangement
 from rackhand.catalog import branch_of, driver_packages
 from rackhand.errors import RackhandError
 from rackhand.models.quantization_checks import refuse_quantization
-from rackhand.nearest import with_nearest
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan, Plan, PlannedGpu, Refusal
 from rackhand.plan_words import words
@@ -88,10 +87,7 @@ def _arranged(
     refused = refuse_quantization(wishes.spec, wishes.settings.engine_version, capability)
     if refused:
         return tuple(replace(problem, where=host) for problem in refused)
-    arranged = arrange(host, found, wishes.spec, wishes.settings)
-    if isinstance(arranged, Arrangement):
-        return arranged
-    return with_nearest(arranged, found, wishes.spec, wishes.settings)
+    return nearest.arranged(host, found, wishes.spec, wishes.settings)
 
 
 def start_timeout_s(weight_bytes: int) -> int:
