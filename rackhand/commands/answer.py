@@ -138,6 +138,8 @@ def bars(instances: Sequence[Instance], gpus: Sequence[PlannedGpu]) -> tuple[Bar
 
 def note(forecast: Forecast) -> str:
     """Say what a bill means in tokens."""
+    if not forecast.max_context:
+        return "nothing is left for a KV cache"
     if not forecast.fits:
         return f"longest context that would fit: {forecast.max_context:,} tokens"
     sequences = f"{forecast.sequences:,.1f} sequences of {forecast.context:,} tokens at once"

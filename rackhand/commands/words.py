@@ -110,7 +110,8 @@ def setting_table(instances: Sequence[Instance], terminal: Terminal) -> list[str
             groups.append((instance.settings, [instance.name]))
         else:
             names.append(instance.name)
-    return [line for settings, names in groups for line in _settings(settings, names, len(groups), terminal)]
+    tables = ["\n".join(_settings(settings, names, len(groups), terminal)) for settings, names in groups]
+    return ["\n\n".join(tables)] if tables else []
 
 
 def _settings(settings: Sequence[Setting], names: Sequence[str], groups: int, terminal: Terminal) -> Iterator[str]:

@@ -54,9 +54,14 @@ def _line(brush: ImageDraw.ImageDraw, line: Line) -> None:
         y += sum(DASH)
 
 
+def width(words: Words) -> float:
+    """Return how wide a text is, in pixels of the scene."""
+    return _font(words.role).getlength(_letters(words.text)) / SCALE
+
+
 def _words(brush: ImageDraw.ImageDraw, words: Words) -> None:
     colour = {"faint": colours.LIGHT.faint, "inside": colours.INSIDE}.get(words.role, colours.LIGHT.ink)
-    text = "".join(letter if letter in BESIDES else PLAIN.say(letter) for letter in words.text)
+    text = _letters(words.text)
     # One weight only: titles get a thin outline of their own colour instead.
     outline = 0.4 * SCALE if words.role in ("title", "heading") else 0
     place = (SCALE * words.x, SCALE * words.y)
@@ -69,6 +74,10 @@ def _words(brush: ImageDraw.ImageDraw, words: Words) -> None:
         stroke_width=outline,
         stroke_fill=colour,
     )
+
+
+def _letters(text: str) -> str:
+    return "".join(letter if letter in BESIDES else PLAIN.say(letter) for letter in text)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from rackhand.picture.bars import Bar, Slice
 
@@ -12,6 +13,9 @@ GIB = 1024
 STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 TICK_ROOM, END_ROOM = 64, 84
 LABEL_LETTER = 8.0
+# How many letters of each size surely fit beside each other, and the distance between lines.
+LETTERS = {"title": 62, "heading": 88, "text": 106, "faint": 114}
+LEADING = {"title": 32, "heading": 24, "text": 22, "faint": 20}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +65,21 @@ class Scene:
 def scene(title: str, subtitle: str, bars: Sequence[Bar]) -> Scene:
     """Lay out a title and one block per bar; all bars have one scale, so that cards can be compared."""
     end = max((bar.end_mib for bar in bars), default=1.0)
-    shapes: list[Box | Line | Words] = [
-        Words(x=MARGIN, y=52, text=title, role="title"),
-        Words(x=MARGIN, y=80, text=subtitle, role="faint"),
-    ]
-    y = 104.0
+    head = [*_lines(title, 52, "title")]
+    head += _lines(subtitle, head[-1].y + 28, "faint")
+    shapes: list[Box | Line | Words] = [*head]
+    y = head[-1].y + 24
     for bar in bars:
         block = _Block(bar, y, (WIDTH - 2 * MARGIN) / end)
         shapes += block.shapes()
         y = block.bottom
     return Scene(width=WIDTH, height=round(y + 16), title=title, shapes=tuple(shapes))
+
+
+def _lines(text: str, y: float, role: str) -> Iterator[Words]:
+    """Break a text that is wider than the picture; yields at least one line."""
+    for number, line in enumerate(wrap(text, LETTERS[role]) or [""]):
+        yield Words(x=MARGIN, y=y + number * LEADING[role], text=line, role=role)
 
 
 @dataclass(frozen=True)
@@ -82,8 +91,13 @@ class _Block:
     scale: float
 
     @property
+    def head(self) -> tuple[Words, ...]:
+        label = tuple(_lines(self.bar.label, self.top + 20, "heading"))
+        return (*label, *_lines(self.bar.note, label[-1].y + 24, "text"))
+
+    @property
     def bar_y(self) -> float:
-        return self.top + 84
+        return self.head[-1].y + 40
 
     @property
     def legend_y(self) -> float:
@@ -94,8 +108,7 @@ class _Block:
         return self.legend_y + ROW * ((len(self.bar.slices) + 1) // 2) + 16
 
     def shapes(self) -> Iterator[Box | Line | Words]:
-        yield Words(x=MARGIN, y=self.top + 20, text=self.bar.label, role="heading")
-        yield Words(x=MARGIN, y=self.top + 44, text=self.bar.note)
+        yield from self.head
         yield from self._bar()
         yield from self._axis()
         yield from self._allowed()
@@ -106,12 +119,18 @@ class _Block:
         for part in self.bar.slices:
             width = part.mib * self.scale
             yield Box(x=x, y=self.bar_y, width=width, height=BAR_HEIGHT, role=part.term, title=told(part))
-            if part.term != "free" and width > (len(part.name) + 2) * LABEL_LETTER:
-                middle = x + width / 2
-                yield Words(x=middle, y=self.bar_y + 21, text=part.name, role="inside", anchor="middle")
-                size = f"{part.mib / GIB:,.1f} GiB"
-                yield Words(x=middle, y=self.bar_y + 39, text=size, role="inside", anchor="middle")
+            yield from self._inside(part, x, width)
             x += width
+
+    def _inside(self, part: Slice, x: float, width: float) -> Iterator[Words]:
+        """Name a part where it has the room, beside the line of what is allowed."""
+        allowed = MARGIN + self.bar.allowed_mib * self.scale
+        room = min(width, allowed - x) if x < allowed else width
+        if part.term == "free" or room < (len(part.name) + 2) * LABEL_LETTER:
+            return
+        middle = x + room / 2
+        yield Words(x=middle, y=self.bar_y + 21, text=part.name, role="inside", anchor="middle")
+        yield Words(x=middle, y=self.bar_y + 39, text=f"{part.mib / GIB:,.1f} GiB", role="inside", anchor="middle")
 
     def _axis(self) -> Iterator[Line | Words]:
         """Draw the GPU's end and a scale in GiB."""

@@ -33,12 +33,17 @@ def _strip(bar: Bar, terminal: Terminal, width: int) -> Text:
 
 
 def _mark(bar: Bar, terminal: Terminal, width: int) -> list[str]:
-    """Point at the end of what vLLM may take."""
-    place = min(width - 1, max(0, round(bar.allowed_mib / bar.end_mib * width) - 1))
-    words = f"{bar.allowed_share:.0%} allowed: {bar.allowed_mib:,.0f} MiB"
+    """Point at the end of what vLLM may take, and at the end of the GPU where the bill goes beyond it."""
+    ends = [(bar.allowed_mib, f"{bar.allowed_share:.0%} allowed: {bar.allowed_mib:,.0f} MiB")]
+    if bar.end_mib > bar.total_mib:
+        ends.append((bar.total_mib, f"the GPU ends: {bar.total_mib:,.0f} MiB"))
+    return [terminal.say(_pointed(words, round(mib / bar.end_mib * width) - 1, width)) for mib, words in ends]
+
+
+def _pointed(words: str, place: int, width: int) -> str:
+    place = min(width - 1, max(0, place))
     before = place >= len(words) + 1
-    line = f"{words} {MARK}".rjust(place + 1) if before else f"{MARK} {words}".rjust(place + len(words) + 2)
-    return [terminal.say(line)]
+    return f"{words} {MARK}".rjust(place + 1) if before else f"{MARK} {words}".rjust(place + len(words) + 2)
 
 
 def _legend(bar: Bar, terminal: Terminal) -> Text:
