@@ -119,7 +119,7 @@ def _presence(host: str, survey: Survey, found: tuple[PlannedGpu, ...], settings
             f"no NVIDIA GPU here; {wish}",
             "check the hardware (lspci -nn), or take the host out of the inventory",
         )
-    elif promised is not None and promised != len(found):
+    elif promised is not None and promised != len({gpu.address for gpu in found}):
         yield _problem(
             host,
             "gpu-count",
@@ -147,21 +147,13 @@ def _nvml(host: str, survey: Survey, found: tuple[PlannedGpu, ...]) -> Iterator[
             "look for Xid lines in the kernel log; reset the GPU or reboot",
         )
     seen = {gpu.address for gpu in survey.nvml.gpus}
-    missing = [gpu.address for gpu in found if gpu.address not in seen]
+    missing = sorted({gpu.address for gpu in found} - seen)
     if survey.nvml.state == "ok" and missing:
         yield _problem(
             host,
             "gpu-not-in-nvml",
             f"{', '.join(missing)} is on the PCI bus and not in NVML",
             "look for RmInitAdapter or Xid lines in the kernel log",
-        )
-    sliced = [gpu.address for gpu in survey.nvml.gpus if gpu.mig]
-    if sliced:
-        yield _problem(
-            host,
-            "mig",
-            f"MIG is on for {', '.join(sliced)}; vLLM cannot be pinned to a slice by UUID",
-            "turn MIG off (nvidia-smi -mig 0) or leave this host out",
         )
 
 

@@ -58,20 +58,10 @@ class Release:
 def render(plan: Plan, settings: Settings, api_key: SecretStr | None, fabric: bool) -> Release:
     """Render every file of the release; the same inputs give the same id."""
     unit = _unit(plan, settings, fabric)
-    files = {UNIT: RenderedFile(text=unit, mode=PUBLIC)}
-    configs = {}
+    files, configs = {UNIT: RenderedFile(text=unit, mode=PUBLIC)}, {}
     for instance in plan.instances:
-        options = yaml.safe_dump(engine_options(plan, settings, instance), sort_keys=True, default_flow_style=False)
-        pairs = environment(plan, settings, instance, api_key)
-        own = _drop_in(plan, settings, instance)
-        configs[instance.name] = _digest(unit, options, repr(pairs), plan.venv, plan.model, *filter(None, [own]))
-        pairs.append(("RACKHAND_CONFIG", configs[instance.name]))
-        files[f"instances/{instance.name}.yaml"] = RenderedFile(text=options, mode=PUBLIC)
-        files[f"instances/{instance.name}.env"] = RenderedFile(
-            text=_template("vllm.env.j2").render(pairs=pairs), mode=PRIVATE
-        )
-        if own:
-            files[DROP_IN.format(instance.name)] = RenderedFile(text=own, mode=PUBLIC)
+        configs[instance.name], own = _instance(plan, settings, instance, api_key, unit)
+        files |= own
     if any(instance.starts_after for instance in plan.instances):
         files[FOLLOW] = RenderedFile(text=(REMOTE / FOLLOW).read_text(), mode=PUBLIC)
     manifest = _manifest(plan, settings, configs, unit)
@@ -86,6 +76,24 @@ def render(plan: Plan, settings: Settings, api_key: SecretStr | None, fabric: bo
         drop_ins=_drop_ins(files, plan),
         fingerprint=_fingerprint(files, plan),
     )
+
+
+def _instance(
+    plan: Plan, settings: Settings, instance: Instance, api_key: SecretStr | None, unit: str
+) -> tuple[str, dict[str, RenderedFile]]:
+    """Render the files of one instance; return the digest of all that its process depends on, and them."""
+    options = yaml.safe_dump(engine_options(plan, settings, instance), sort_keys=True, default_flow_style=False)
+    pairs = environment(plan, settings, instance, api_key)
+    own = _drop_in(plan, settings, instance)
+    config = _digest(unit, options, repr(pairs), plan.venv, plan.model, *filter(None, [own]))
+    variables = _template("vllm.env.j2").render(pairs=[*pairs, ("RACKHAND_CONFIG", config)])
+    files = {
+        f"instances/{instance.name}.yaml": RenderedFile(text=options, mode=PUBLIC),
+        f"instances/{instance.name}.env": RenderedFile(text=variables, mode=PRIVATE),
+    }
+    if own:
+        files[DROP_IN.format(instance.name)] = RenderedFile(text=own, mode=PUBLIC)
+    return config, files
 
 
 def _fingerprint(files: Mapping[str, RenderedFile], plan: Plan) -> str:

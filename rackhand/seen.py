@@ -81,8 +81,8 @@ def _free_mib(seen: NvmlGpu) -> int | None:
 
 
 def cards(found: tuple[PlannedGpu, ...]) -> str:
-    """Count GPUs in words."""
-    return describe(gpu.card for gpu in found)
+    """Count the cards in words; one that is cut into slices is one."""
+    return describe({gpu.address: gpu.card for gpu in found}.values())
 
 
 def has_fabric(survey: Survey) -> bool:

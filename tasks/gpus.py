@@ -25,12 +25,18 @@ def facts(host: HostRun) -> Change | None:
             f"NVML does not work: {nvml.detail or nvml.state}",
             NEXT_STEPS.get(nvml.state, "look it up in the kernel log (dmesg | grep NVRM) on the host"),
         )
-    before = host.planned
+    before = _cards(host)
     host.replan()
-    if len(host.planned.gpus) != len(before.gpus):
+    now = _cards(host)
+    if now != before:
         raise host.error(
             "gpu-count",
-            f"{len(before.gpus)} GPUs were planned from PCI, NVML shows {len(host.planned.gpus)}",
+            f"{before} GPUs were planned from PCI, NVML shows {now}",
             "look for fallen GPUs in the kernel log",
         )
     return None
+
+
+def _cards(host: HostRun) -> int:
+    """Count the planned cards; one that is cut into slices is one."""
+    return len({gpu.address for gpu in host.planned.gpus})

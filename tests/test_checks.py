@@ -132,9 +132,10 @@ def test_a_gpu_that_nvml_does_not_see_is_named_by_its_address() -> None:
     assert address(1) in problem.what
 
 
-def test_a_sliced_gpu_is_refused_and_one_that_cannot_be_sliced_is_not() -> None:
-    for mig, codes in ((True, ["mig"]), (False, []), (None, [])):
-        assert [problem.code for problem in hardware(survey("h100", nvml__gpus__0__mig=mig))] == codes
+def test_a_card_that_is_cut_into_slices_is_counted_once() -> None:
+    piece = {"profile": "3g.40gb", "memory_mib": 40_000, "free_mib": 40_000}
+    slices = [{**piece, "uuid": f"MIG-{number}"} for number in range(2)]
+    assert hardware(survey("h100", nvml__gpus__0__mig=True, nvml__gpus__0__slices=slices), gpu_count=1) == []
 
 
 @pytest.mark.parametrize(

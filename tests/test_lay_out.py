@@ -349,3 +349,14 @@ def placed(gpus: Sequence[PlannedGpu], layout: Layout | tuple[Problem, ...]) -> 
         return layout
     instances = [(addresses(gpus, each.gpus), replace(each, gpus=())) for each in layout.instances]
     return instances, layout.reasons, layout.left_out
+
+
+def test_a_model_that_nobody_knows_gets_one_gpu_per_instance_or_what_is_wished() -> None:
+    wish = LayoutWish(name="llama", port=8000)
+    layout = lay_out("gpu-1", pairs(), None, wish, None)
+    assert isinstance(layout, Layout)
+    assert sizes(layout) == [((slot,), 1, 1) for slot in range(4)]
+    assert "whether the model fits is not known" in layout.reasons[0]
+    wished = lay_out("gpu-1", pairs(), None, replace(wish, tensor_parallel_size=2), None)
+    assert isinstance(wished, Layout)
+    assert sizes(wished) == [((0, 1), 2, 1), ((2, 3), 2, 1)]

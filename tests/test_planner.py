@@ -177,3 +177,11 @@ def test_a_newer_catalogue_leaves_a_working_driver_of_the_branch_alone() -> None
     fresh = planner.plan("gpu-1", bare("h100"), wishes(driver_version=None))
     assert isinstance(fresh, Plan)
     assert fresh.driver.version != DRIVER
+
+
+def test_a_host_of_slices_is_refused_and_a_cut_card_beside_a_whole_one_left_out() -> None:
+    assert codes(refused(survey("h100", nvml__gpus__0__mig=True), wishes(5))) == ["mig"]
+    verdict = planner.plan("gpu-1", survey("h100", "h100", nvml__gpus__0__mig=True), wishes(5))
+    assert isinstance(verdict, Plan)
+    assert [instance.gpus for instance in verdict.instances] == [(1,)]
+    assert "MIG is on" in verdict.left_out[0]

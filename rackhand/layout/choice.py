@@ -29,15 +29,15 @@ class Choice:
 class Bench:
     """Asks for forecasts, each once; GPUs that differ only in place and links have the same."""
 
-    def __init__(self, assess: Assess, wish: LayoutWish) -> None:
+    def __init__(self, assess: Assess | None, wish: LayoutWish) -> None:
         self.assess = assess
         self.wish = wish
         self.shares: tuple[float | None, ...] = wish.shares or (None,)
         self.known: dict[tuple[object, ...], Forecast] = {}
 
     def forecast(self, gpu: PlannedGpu, way: Way, share: float | None) -> Forecast | None:
-        """Return what one rank would hold; None where the GPU's memory is not known before the driver."""
-        if not gpu.memory_mib:
+        """Return what one rank would hold; None where nobody can tell, or not before the driver tells the memory."""
+        if self.assess is None or not gpu.memory_mib:
             return None
         key = (gpu.card, gpu.memory_mib, gpu.reserved_mib, gpu.free_mib, gpu.profile, way.tensor, way.pipeline, share)
         if key not in self.known:
@@ -66,7 +66,7 @@ def groups(gpus: Sequence[PlannedGpu]) -> tuple[Gpus, ...]:
     return tuple(tuple(group) for group in found.values())
 
 
-def choose(group: Gpus, spec: ModelSpec, wish: LayoutWish, bench: Bench) -> Choice | None:
+def choose(group: Gpus, spec: ModelSpec | None, wish: LayoutWish, bench: Bench) -> Choice | None:
     """Return the best choice: the most replicas (not more than wished), then the preferred way; None when none fits."""
     if unserved(group, wish):
         return None
@@ -89,14 +89,14 @@ def unserved(group: Gpus, wish: LayoutWish) -> bool:
     return group[0].mig and not (wish.mig and group[0].profile)
 
 
-def possible(group: Gpus, spec: ModelSpec, wish: LayoutWish) -> Iterator[Way]:
+def possible(group: Gpus, spec: ModelSpec | None, wish: LayoutWish) -> Iterator[Way]:
     """Yield the ways that the group has GPUs for; a slice is never joined with another."""
     for way in ways(spec, 1 if group[0].mig else len(group), wish):
         if slots(group, way.tensor, way.pipeline, way.link):
             yield way
 
 
-def _bounded(group: Gpus, spec: ModelSpec, wish: LayoutWish) -> Iterator[tuple[Key, Way]]:
+def _bounded(group: Gpus, spec: ModelSpec | None, wish: LayoutWish) -> Iterator[tuple[Key, Way]]:
     """Yield each way with the best key that it could reach."""
     for way in ways(spec, 1 if group[0].mig else len(group), wish):
         yield (-_counted(len(group) // way.ranks, wish), way.preference), way

@@ -31,9 +31,11 @@ class Seat:
 
 
 def lay_out(
-    host: str, gpus: Sequence[PlannedGpu], spec: ModelSpec, wish: LayoutWish, assess: Assess
+    host: str, gpus: Sequence[PlannedGpu], spec: ModelSpec | None, wish: LayoutWish, assess: Assess | None
 ) -> Layout | tuple[Problem, ...]:
     """Return the layout or every reason against one; the order of `gpus` changes nothing but positions.
+
+    Without `spec` any size divides the model, without `assess` it fits: what nobody knows refuses nothing.
 
     A group of equal GPUs that cannot serve the model is left out with its reasons while another one can.
     """
@@ -109,7 +111,7 @@ def _settings(seat: Seat) -> Iterator[Setting]:
         yield Setting(name="gpu-memory-utilization", value=seat.share, reason=reason, origin="user")
 
 
-def _reasons(served: Sequence[Choice], taken: Sequence[Seat], spec: ModelSpec, bench: Bench) -> Iterator[str]:
+def _reasons(served: Sequence[Choice], taken: Sequence[Seat], spec: ModelSpec | None, bench: Bench) -> Iterator[str]:
     for choice in served:
         seats = [seat for seat in taken if seat.choice is choice]
         if seats:

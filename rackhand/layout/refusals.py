@@ -27,14 +27,14 @@ class Attempt:
     forecast: Forecast
 
 
-def of_wish(host: str, gpus: int, spec: ModelSpec, wish: LayoutWish) -> Iterator[Problem]:
+def of_wish(host: str, gpus: int, spec: ModelSpec | None, wish: LayoutWish) -> Iterator[Problem]:
     """Check what is wrong with a wish whatever the GPUs; `gpus` are counted to offer sizes that the host has."""
     tensor, pipeline, total = wish.tensor_parallel_size or 1, wish.pipeline_parallel_size or 1, sum(wish.shares)
     if hindered := hindrance(spec, tensor):
         sizes = ", ".join(str(size) for size in range(1, gpus + 1) if not hindrance(spec, size))
         what = f"{tensor} GPUs cannot share {hindered} evenly"
         yield _problem(host, "tensor-parallel", what, f"set serve_tensor_parallel_size to one of {sizes}, or to 'auto'")
-    if pipeline > spec.layers:
+    if spec and pipeline > spec.layers:
         what = f"{spec.layers} layers cannot make {pipeline} pipeline stages"
         yield _problem(
             host, "pipeline-parallel", what, f"set serve_pipeline_parallel_size to at most {spec.layers}, or to 'auto'"
@@ -45,7 +45,7 @@ def of_wish(host: str, gpus: int, spec: ModelSpec, wish: LayoutWish) -> Iterator
         yield _problem(host, "gpu-shares", what, f"set serve_gpu_shares to at most {each:g} each")
 
 
-def of_group(host: str, group: Gpus, spec: ModelSpec, wish: LayoutWish, bench: Bench) -> tuple[Problem, ...]:
+def of_group(host: str, group: Gpus, spec: ModelSpec | None, wish: LayoutWish, bench: Bench) -> tuple[Problem, ...]:
     """Return why no way of dividing the model fits this group."""
     if unserved(group, wish):
         return (_sliced(host, group, wish),)
@@ -109,7 +109,7 @@ def _too_few(host: str, group: Gpus, wish: LayoutWish) -> Problem:
 
 
 def _more_hosts(
-    host: str, group: Gpus, spec: ModelSpec, wish: LayoutWish, bench: Bench, widest: Attempt
+    host: str, group: Gpus, spec: ModelSpec | None, wish: LayoutWish, bench: Bench, widest: Attempt
 ) -> Problem | None:
     """Count the hosts like this one that would hold the model: tensor parallel within a host, pipelines across."""
     for hosts in range(2, MOST_HOSTS + 1):
@@ -127,13 +127,13 @@ def _more_hosts(
     return None
 
 
-def _across(hosts: int, group: Gpus, spec: ModelSpec, wish: LayoutWish) -> Iterator[Way]:
+def _across(hosts: int, group: Gpus, spec: ModelSpec | None, wish: LayoutWish) -> Iterator[Way]:
     wished = wish.tensor_parallel_size
     for tensor in (wished,) if wished else range(len(group), 0, -1):
         for sets in range(len(group) // tensor, 0, -1):
             pipeline = hosts * sets
             free = wish.pipeline_parallel_size in (None, pipeline)
-            if free and pipeline <= spec.layers and not hindrance(spec, tensor):
+            if free and (spec is None or pipeline <= spec.layers) and not hindrance(spec, tensor):
                 yield Way(tensor=tensor, pipeline=pipeline, link=Link.NVLINK if tensor > 1 else Link.NONE)
 
 

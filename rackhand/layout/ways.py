@@ -40,20 +40,22 @@ class Way:
         return PLACES.get(self.link, single), self.pipeline, self.ranks
 
 
-def ways(spec: ModelSpec, gpus: int, wish: LayoutWish) -> Iterator[Way]:
+def ways(spec: ModelSpec | None, gpus: int, wish: LayoutWish) -> Iterator[Way]:
     """Yield every way to divide the model over at most `gpus` GPUs that the wish allows."""
     for tensor in (wish.tensor_parallel_size,) if wish.tensor_parallel_size else range(1, gpus + 1):
         if hindrance(spec, tensor):
             continue
-        wished, most = wish.pipeline_parallel_size, min(gpus // tensor, spec.layers)
+        wished, most = wish.pipeline_parallel_size, min(gpus // tensor, spec.layers if spec else gpus)
         links = (Link.NONE,) if tensor == 1 else tuple(PLACES)
         for pipeline in range(1, most + 1):
             if wished in (None, pipeline):
                 yield from (Way(tensor=tensor, pipeline=pipeline, link=link) for link in links)
 
 
-def hindrance(spec: ModelSpec, tensor: int) -> str:
-    """Say what of the model `tensor` GPUs cannot share evenly; empty when they can."""
+def hindrance(spec: ModelSpec | None, tensor: int) -> str:
+    """Say what of the model `tensor` GPUs cannot share evenly; empty when they can, or when nobody knows."""
+    if spec is None:
+        return ""
     if spec.heads % tensor:
         return f"{spec.heads} attention heads"
     if spec.kv_heads and spec.kv_heads % tensor and tensor % spec.kv_heads:

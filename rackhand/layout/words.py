@@ -22,7 +22,7 @@ WARNINGS = {
 UNKNOWN = "whether NVLink joins the cards is not known before the driver"
 
 
-def reason(choice: Choice, count: int, spec: ModelSpec, bench: Bench) -> str:
+def reason(choice: Choice, count: int, spec: ModelSpec | None, bench: Bench) -> str:
     """Say how `count` instances use a group's GPUs (the choice's slots), divided how, with which numbers."""
     ranks = choice.way.ranks
     each = "one GPU" if ranks == 1 else f"{ranks} GPUs"
@@ -63,7 +63,7 @@ def _placed(gpus: Gpus) -> str:
     return f"{described(gpus)} at {', '.join(gpu.address for gpu in gpus)}"
 
 
-def _divided(choice: Choice, spec: ModelSpec, bench: Bench) -> Iterator[str]:
+def _divided(choice: Choice, spec: ModelSpec | None, bench: Bench) -> Iterator[str]:
     way = choice.way
     if way.tensor > 1:
         yield f"tensor parallel {way.tensor} {NAMES[way.link]}"
@@ -75,7 +75,7 @@ def _divided(choice: Choice, spec: ModelSpec, bench: Bench) -> Iterator[str]:
         yield UNKNOWN
 
 
-def _why_pipeline(way: Way, spec: ModelSpec, wish: LayoutWish) -> str:
+def _why_pipeline(way: Way, spec: ModelSpec | None, wish: LayoutWish) -> str:
     if wish.pipeline_parallel_size:
         return "as wished"
     if hindered := hindrance(spec, way.ranks):
@@ -87,7 +87,8 @@ def _numbers(choice: Choice, bench: Bench) -> Iterator[str]:
     found = [bench.tightest(slot, choice.way, share) for slot in choice.slots for share in bench.shares]
     known = [forecast for forecast in found if forecast is not None]
     if not known:
-        yield "the fit is not known before the driver tells the GPU's memory"
+        when = " before the driver tells the GPU's memory" if bench.assess else ""
+        yield f"whether the model fits is not known{when}"
         return
     least = min(known, key=lambda forecast: forecast.kv_tokens)
     yield f"{least.mib('weights'):,.0f} MiB of weights per GPU leave {least.kv_tokens:,} tokens of KV cache"

@@ -50,7 +50,6 @@ def _gpu(index: int) -> dict[str, Any]:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
     except pynvml.NVMLError_GpuIsLost as error:
         return {"index": index, "lost": True, "detail": str(error)}
-    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     return {
         "index": index,
         "lost": False,
@@ -60,7 +59,7 @@ def _gpu(index: int) -> dict[str, Any]:
         "memory_mib": memory.total >> 20,
         "reserved_mib": memory.reserved >> 20,
         "free_mib": memory.free >> 20,
-        "capability": [major, minor],
+        "capability": list(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
         "mig": _optional(lambda: pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE),
         "ecc": _optional(lambda: pynvml.nvmlDeviceGetEccMode(handle)[0] == pynvml.NVML_FEATURE_ENABLED),
         "power_limit_w": _optional(lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) // 1000),
