@@ -1,5 +1,6 @@
 """From a config.json to a model spec: exact parameters, bytes, and what each layer keeps of a sequence. Pure."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from rackhand.models.spec import LayerGroup, ModelSpec
 from rackhand.models.tensors import Tensor
 
 NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
+GENERATES = re.compile(r"CausalLM|ConditionalGeneration|LMHeadModel|Chat")
 ELEMENT_BYTES = 2  # bfloat16 or float16, which is what vLLM loads
 
 
@@ -35,6 +37,8 @@ def spec_from_config(
     what vLLM skips), or computed. Raises RackhandError `model-unsupported` (not a decoder, or numbers are missing) or
     `model-config` (nonsense).
     """
+    if not isinstance(config, Mapping):
+        raise RackhandError("model-config", "config.json is not a JSON object", name, "download the model again")
     top = Reader(config, name)
     text, family, source = _text(top)
     model = decoder.read(text, family, text.text("model_type"), tied=_tied(top, text, family), element_bytes=2)
@@ -82,12 +86,22 @@ def _text(top: Reader) -> tuple[Reader, Family, str]:
     if level is not top and not kind:
         kind = _inner_kind(top.text("model_type"))
         level = Reader({**level.values, "model_type": kind}, top.where)
-    if kind in STRANGE or top.flag("is_encoder_decoder"):
-        what = f"layers of model type '{kind or 'unknown'}' are not known here"
-        raise RackhandError("model-unsupported", what, top.where, "name another model, or start vLLM on it by hand")
+    _refuse(top, kind)
     family = FAMILIES.get(kind, LLAMA)
     source = "" if kind in FAMILIES else f"model type '{kind or 'unknown'}' is not known: computed as a usual decoder"
     return Reader(level.values, top.where, family.defaults), family, source
+
+
+def _refuse(top: Reader, kind: str) -> None:
+    """Refuse what is no decoder, or has layers whose memory the usual keys do not tell."""
+    said = " ".join(top.words("architectures"))
+    if kind in STRANGE:
+        what = f"layers of model type '{kind}' are not known here"
+    elif top.flag("is_encoder_decoder") or (kind not in FAMILIES and said and not GENERATES.search(said)):
+        what = f"{said or kind} does not generate text"
+    else:
+        return
+    raise RackhandError("model-unsupported", what, top.where, "name a decoder that generates text")
 
 
 def _inner_kind(outer: str) -> str:

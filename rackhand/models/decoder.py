@@ -9,7 +9,7 @@ from rackhand.models.families import Family
 from rackhand.models.feedforward import Mixture
 from rackhand.models.matrices import Matrix
 from rackhand.models.plan import Layer, Mixer
-from rackhand.models.reading import Reader
+from rackhand.models.reading import LAYERS, MOST_LAYERS, Reader
 from rackhand.models.spec import LayerGroup
 
 
@@ -114,7 +114,7 @@ def read(text: Reader, family: Family, kind: str, *, tied: bool, element_bytes: 
     """Read a decoder of model type `kind`; raises RackhandError."""
     heads = attention.heads(text)
     pattern = text.text("hybrid_override_pattern")
-    count = len(pattern) or text.size("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    count = len(pattern) or text.size(*LAYERS, most=MOST_LAYERS)
     enabled = kind != "gemma4_text" or text.flag("enable_moe_block")
     mixture = feedforward.mixture(text, count) if enabled else None
     return Decoder(

@@ -115,6 +115,8 @@ FAMILIES = {
     "qwen3_vl_text": QWEN3,
     "qwen3_vl_moe_text": QWEN3,
     "qwen3_next": QWEN3_NEXT,
+    "qwen3_5": QWEN3_NEXT,
+    "qwen3_5_moe": QWEN3_NEXT,
     "qwen3_5_text": QWEN3_NEXT,
     "qwen3_5_moe_text": QWEN3_NEXT,
     "gemma": GEMMA,
@@ -127,7 +129,9 @@ FAMILIES = {
         defaults={**GEMMA.defaults, "sliding_window": 4096},
     ),
     "gemma3_text": GEMMA3,
-    "gemma4_text": replace(GEMMA3, defaults={"head_dim": 256, "vocab_size": 262144, "sliding_window": 512}),
+    "gemma4_text": replace(
+        GEMMA3, defaults={"global_head_dim": 512, "head_dim": 256, "sliding_window": 512, "vocab_size": 262144}
+    ),
     "phi": replace(ALL_BIASES, sliding=False),
     "phi3": PLAIN,
     "phimoe": replace(

@@ -10,7 +10,7 @@ from rackhand.models.reading import Reader
 from rackhand.models.spec import Experts
 
 COUNTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
-PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk")
+PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts")
 
 
 @dataclass(frozen=True, kw_only=True)

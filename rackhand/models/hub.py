@@ -26,7 +26,7 @@ SINGLE = "model.safetensors"
 TOKEN_STEP = "set model_hub_token_from to a token whose owner accepted the model's licence, and check the name"
 
 
-class _Missing(Exception):  # noqa: N818
+class _MissingError(Exception):
     """The repository has no such file."""
 
 
@@ -63,12 +63,12 @@ def snapshot(place: Place) -> Snapshot:
     """
     try:
         config, commit = _object(place, "config.json")
-    except _Missing:
+    except _MissingError:
         raise _no_config(place) from None
     beside = None if config.get("quantization_config") else _quantize_config(place)
     try:
         index, _ = _object(place, headers.INDEX)
-    except _Missing:
+    except _MissingError:
         return Snapshot(commit=commit, config=config, quantize_config=beside, tensors=_header(place))
     metadata, mapped = index.get("metadata"), index.get("weight_map")
     total = metadata.get("total_size") if isinstance(metadata, dict) else None
@@ -85,7 +85,7 @@ def _quantize_config(place: Place) -> dict[str, Any] | None:
     for name in ("hf_quant_config.json", "quantize_config.json"):
         try:
             return _object(place, name)[0]
-        except _Missing:
+        except _MissingError:
             continue
     return None
 
@@ -95,7 +95,7 @@ def _header(place: Place) -> dict[str, Tensor] | None:
     try:
         size = headers.length(_read(place, SINGLE, (0, 7))[0][:8])
         return headers.parse(_read(place, SINGLE, (8, 7 + size))[0][:size])
-    except _Missing:
+    except _MissingError:
         return None
     except ValueError:
         raise RackhandError(
@@ -118,22 +118,31 @@ def _object(place: Place, name: str) -> tuple[dict[str, Any], str]:
 
 def _read(place: Place, name: str, part: tuple[int, int] | None = None) -> tuple[bytes, str]:
     """Return a file (or the bytes `part`, first and last) and the commit it is of."""
-    url = f"{place.endpoint.rstrip('/')}/{quote(place.hub_id)}/resolve/{quote(place.revision, safe='')}/{name}"
-    request = urllib.request.Request(url, headers={"User-Agent": "rackhand", "Accept-Encoding": "identity"})
-    if place.token:
-        request.add_header("Authorization", f"Bearer {place.token.get_secret_value()}")
-    if part:
-        request.add_header("Range", f"bytes={part[0]}-{part[1]}")
+    if not place.endpoint.startswith(("https://", "http://")):
+        raise _unreachable(place, "it is not an address on the web")
     try:
-        with urllib.request.build_opener(_SameHost()).open(request, timeout=TIMEOUT_S) as answer:
+        opener = urllib.request.build_opener(_SameHost())
+        with opener.open(_request(place, name, part), timeout=TIMEOUT_S) as answer:
             if part and answer.status == http.HTTPStatus.OK:
                 answer.read(part[0])  # a server that ignores ranges sends everything
             raw = answer.read(part[1] - part[0] + 1 if part else LARGEST_FILE)
             return raw, _commit(answer.headers.get("X-Repo-Commit"), place)
     except urllib.error.HTTPError as error:
         raise _refusal(error, place) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise _unreachable(place, getattr(error, "reason", None) or error) from None
+    except ValueError:  # whose words may quote the token
+        raise _unreachable(place, "its address or the token makes no sense") from None
+
+
+def _request(place: Place, name: str, part: tuple[int, int] | None) -> urllib.request.Request:
+    url = f"{place.endpoint.rstrip('/')}/{quote(place.hub_id)}/resolve/{quote(place.revision, safe='')}/{name}"
+    request = urllib.request.Request(url, headers={"User-Agent": "rackhand", "Accept-Encoding": "identity"})
+    if place.token:
+        request.add_header("Authorization", f"Bearer {place.token.get_secret_value()}")
+    if part:
+        request.add_header("Range", f"bytes={part[0]}-{part[1]}")
+    return request
 
 
 def _commit(said: str | None, place: Place) -> str:
@@ -156,7 +165,7 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
 def _refusal(error: urllib.error.HTTPError, place: Place) -> Exception:
     said = error.headers.get("X-Error-Code", "") if error.headers else ""
     if error.code == http.HTTPStatus.NOT_FOUND and said in ("EntryNotFound", ""):
-        return _Missing()
+        return _MissingError()
     if error.code == http.HTTPStatus.NOT_FOUND:
         what = f"the hub has no {place.hub_id} at revision {place.revision[:12]}"
         return RackhandError("hub-missing", what, place.words, "check the name and the revision")
@@ -167,7 +176,7 @@ def _refusal(error: urllib.error.HTTPError, place: Place) -> Exception:
 
 
 def _unreachable(place: Place, why: object) -> RackhandError:
-    what = f"cannot ask {urlsplit(place.endpoint).netloc or place.endpoint}: {' '.join(str(why).split())[:120]}"
+    what = f"cannot ask {place.endpoint}: {' '.join(str(why).split())[:120]}"
     return RackhandError(
         "hub-unreachable", what, place.words, "check model_hub_endpoint and the network, or name a model directory"
     )

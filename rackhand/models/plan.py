@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from rackhand.models.families import Family
-from rackhand.models.reading import Reader
+from rackhand.models.reading import LAYERS, MOST_LAYERS, Reader
 
 
 class Mixer(StrEnum):
@@ -46,7 +46,7 @@ def layers(text: Reader, family: Family, experts_on: frozenset[int], kind: str) 
     """Return the layers of a decoder of model type `kind`; raises RackhandError."""
     if "hybrid_override_pattern" in text:
         return list(_nemotron(text))
-    count = text.size("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    count = text.size(*LAYERS, most=MOST_LAYERS)
     kinds = layer_kinds(text, family, count)
     found = []
     for index, window in enumerate(windows(text, family, kinds, count)):
@@ -119,6 +119,8 @@ def _pattern(text: Reader, family: Family) -> str:
     if isinstance(written, str):
         return "".join("s" if letter == "L" else "f" for letter in written)
     if not family.pattern:
-        return "s" * (text.size("sliding_window_pattern") - 1) + "f" if written else ""
-    length = text.size("sliding_window_pattern", "full_attention_interval", default=len(family.pattern))
+        return "s" * (text.size("sliding_window_pattern", most=MOST_LAYERS) - 1) + "f" if written else ""
+    length = text.size(
+        "sliding_window_pattern", "full_attention_interval", default=len(family.pattern), most=MOST_LAYERS
+    )
     return family.pattern[0] * (length - 1) + "f"

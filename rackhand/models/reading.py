@@ -7,7 +7,8 @@ from typing import Any
 from rackhand.errors import RackhandError
 
 LARGEST = 1 << 40  # above any size in a config.json; keeps sums printable
-NO_LAYERS = "num_hidden_layers"
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+MOST_LAYERS = 4096  # they are gone through one by one
 
 
 class Reader:
@@ -25,21 +26,21 @@ class Reader:
         value = self.values.get(key)
         return self.defaults.get(key) if value is None else value
 
-    def size(self, *keys: str, default: int | None = None) -> int:
-        """Return the first of `keys` that is set, a positive whole number.
+    def size(self, *keys: str, default: int | None = None, most: int = LARGEST) -> int:
+        """Return the first of `keys` that is set, a positive whole number up to `most`.
 
         Raises RackhandError `model-unsupported` when none is set and there is no default, `model-config` for nonsense.
         """
         for key in keys:
             if key in self:
-                return self._whole(key, least=1)
+                return self._whole(key, 1, most)
         if default is None:
             raise missing(self.where, keys[0])
         return default
 
     def count(self, *keys: str, default: int = 0) -> int:
         """Return the first of `keys` that is set, zero or more; raises RackhandError `model-config`."""
-        return next((self._whole(key, least=0) for key in keys if key in self), default)
+        return next((self._whole(key, 0, LARGEST) for key in keys if key in self), default)
 
     def flag(self, key: str, default: bool = False) -> bool:
         """Return a truth value; raises RackhandError `model-config`."""
@@ -81,9 +82,9 @@ class Reader:
             "model-config", f"config.json says {key} = {shown}", self.where, "correct the file or download it again"
         )
 
-    def _whole(self, key: str, least: int) -> int:
+    def _whole(self, key: str, least: int, most: int) -> int:
         value = self.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise self.nonsense(key)
         return value
 
