@@ -113,9 +113,9 @@ def _changes(
 
 
 def _other_sizes(gpus: Sequence[PlannedGpu], settings: Settings) -> Iterator[Change]:
-    """Yield a larger share of idle cards, and the sizes of the layout left to the planner."""
+    """Yield the largest share of what is free on the cards, and the sizes of the layout left to the planner."""
     share = min([LARGER_SHARE, *(largest_share(device_of(gpu)) for gpu in gpus)])
-    if not settings.serve_gpu_shares and (settings.serve_gpu_memory_utilization or 0) < share:
+    if share > 0 and not settings.serve_gpu_shares and settings.serve_gpu_memory_utilization != share:
         changed = _changed(settings, serve_gpu_memory_utilization=share)
         yield f"set serve_gpu_memory_utilization to {share:g}", changed, gpus
     for name in ("serve_tensor_parallel_size", "serve_pipeline_parallel_size"):

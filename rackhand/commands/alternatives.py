@@ -39,7 +39,7 @@ def _near(posed: Posed, found: Nearest) -> Alternative:
     words = tuple(word for name, value in changes.items() for word in _typed(posed, name, value))
     if found.gpus != posed.gpus:
         card = found.gpus[0].card.replace(" ", "-")
-        return _offer(_cards(found), ("--gpu", f"{len(found.gpus)}x{card}"), {}, found.arrangement)
+        return _offer(_cards(found), ("--gpu", f"{len(found.gpus)}x{card}", *words), {}, found.arrangement)
     return _offer(", ".join(_what(posed, changes)) or found.words, words, changes, found.arrangement)
 
 
@@ -81,13 +81,13 @@ def _cards(found: Nearest) -> str:
 
 def _other_cards(posed: Posed) -> Iterator[Alternative]:
     """Yield the smallest set of each other card that carries the model."""
-    own = {gpu.card for gpu in posed.gpus}
+    own, free_mib = {gpu.card for gpu in posed.gpus}, posed.gpus[0].free_mib
     for card in CARDS:
         if paper.gpus(card)[0].card in own:
             continue
         for count in COUNTS:
             text = f"{count}x{card}"
-            gpus = paper.gpus(text)
+            gpus = paper.gpus(text, free_mib)
             found = arrange("", gpus, posed.spec, posed.settings.model_copy(update={"serve_instances": "auto"}))
             if isinstance(found, Arrangement):
                 yield _offer(describe(gpu.card for gpu in gpus), ("--gpu", text), {}, found)

@@ -109,8 +109,12 @@ def _share(rule: Rule, case: Case) -> float | None:
 
 
 def largest_share(device: Device) -> float:
-    """Return the largest share of an idle card, in hundredths, that keeps room for what is not charged to the share."""
-    return math.floor((1 - serving_book().spare.mib / device.total_mib) * 100) / 100
+    """Return the largest share of a card, in hundredths, that keeps room for what is not charged to the share.
+
+    Where other processes hold memory, it is the share of what is free before the start.
+    """
+    free_mib = device.total_mib if device.free_mib is None else min(device.free_mib, device.total_mib)
+    return math.floor(max(0.0, free_mib - serving_book().spare.mib) / device.total_mib * 100) / 100
 
 
 def _reason(rule: Rule, case: Case) -> str:
