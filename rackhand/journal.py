@@ -24,7 +24,7 @@ LONGEST_QUOTE = 600
 class Finding:
     """One decisive line without its prefix, and what it means; `fatal` says that waiting longer is pointless.
 
-    `values` are the numbers and names that the line holds, such as `needed` and `available` of a cache that is too small.
+    `values` are the numbers and names in the line, such as `needed` and `available` of a cache that is too small.
     """
 
     line: str

@@ -206,6 +206,18 @@ SYMPTOMS = (
         seen(journal=(READY, OOM)),
     ),
     case("memory-suffices", seen(journal=journal("healthy")), "no line", seen(journal=(OOM,))),
+    case(
+        "requests-fail",
+        seen(traffic=traffic(finished={"stop": 90.0, "length": 8.0, "abort": 1.0, "error": 1.0})),
+        "2 of 100 requests",
+        seen(traffic=traffic(finished={"stop": 99.0, "abort": 1.0})),
+    ),
+    case(
+        "requests-end-well",
+        seen(traffic=traffic(finished={"stop": 99.0, "abort": 1.0})),
+        "1 of 100 requests",
+        seen(traffic=traffic(finished={"stop": 0.0})),
+    ),
     case("not-slow", seen(bench=benched(50)), "20.0 tokens/s", seen(bench=benched(51))),
     case("slower-than-target", seen(bench=benched(51)), "19.6 tokens/s", seen(bench=benched(49))),
     case("slow", seen(traffic=traffic(tpot=0.2)), "5.0 tokens/s", seen(traffic=traffic(tpot=0.1))),
@@ -314,6 +326,13 @@ def test_whatever_warns_or_fails_says_what_to_do_or_is_a_symptom(table: Table) -
 def test_no_advice_turns_prefix_caching_off() -> None:
     advice = [step for question in (*CHECKLIST, *DIAGNOSIS) for row in question.rows for step in row.advice]
     assert [step for step in advice if "no-enable-prefix-caching" in step and not step.startswith("remove ")] == []
+
+
+def test_a_benchmark_says_what_it_measured() -> None:
+    (speed,) = found(CHECKLIST, seen(bench=benched(40)), "decode")
+    assert speed.number == "25.0 tokens/s per request, 2,000 in all (benchmark of 100 requests)"
+    (first,) = found(DIAGNOSIS, seen(bench=benched(40)), "not-late")
+    assert first.number == "half of 100 benchmarked requests within 0.10 s"
 
 
 def test_the_numbers_of_vllm_are_quoted() -> None:

@@ -1,7 +1,7 @@
 """What `checklist` and `diagnose` look at: the arguments that say where, and the observations that come of them."""
 
 import argparse
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rackhand.errors import RackhandError
@@ -46,7 +46,7 @@ def observations(arguments: argparse.Namespace, *, gate: bool) -> "tuple[list[Ob
     if arguments.inventory and given:
         raise RackhandError("arguments", f"an inventory and {given[0]} at once", "rackhand", "give one or the other")
     if arguments.inventory:
-        return _hosts(arguments.inventory, arguments.limit, arguments.seconds, gate=gate)
+        return _hosts(arguments, gate=gate)
     if not given:
         raise RackhandError("arguments", "nothing to look at", "rackhand", "give an INVENTORY, or files (see --help)")
     return [_files(arguments)], []
@@ -59,16 +59,19 @@ def _given(arguments: argparse.Namespace) -> list[str]:
     return [f"--{name.replace('_', '-')}" for name in FILES if getattr(arguments, name) is not None]
 
 
-def _hosts(
-    inventory: str, limit: Sequence[str], seconds: int, *, gate: bool
-) -> "tuple[list[Observation], list[RackhandError]]":
+def _hosts(arguments: argparse.Namespace, *, gate: bool) -> "tuple[list[Observation], list[RackhandError]]":
     # pyinfra is loaded for hosts alone: it takes its time, and patches the sockets of this process.
     from rackhand import reach
     from rackhand.diagnose import hosts
 
-    answers = reach.ask(inventory, limit, lambda session: hosts.observe(session, seconds, gate=gate))
-    seen = [each for answer in answers.values() if not isinstance(answer, RackhandError) for each in answer]
-    return seen, [answer for answer in answers.values() if isinstance(answer, RackhandError)]
+    answers = reach.ask(
+        arguments.inventory, arguments.limit, lambda session: hosts.observe(session, arguments.seconds, gate=gate)
+    )
+    client = {"client_threads": arguments.client_threads, "client_context": arguments.client_context}
+    found = [each for answer in answers.values() if not isinstance(answer, RackhandError) for each in answer]
+    return [replace(each, **client) for each in found], [
+        answer for answer in answers.values() if isinstance(answer, RackhandError)
+    ]
 
 
 def _files(arguments: argparse.Namespace) -> "Observation":

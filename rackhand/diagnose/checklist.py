@@ -1,6 +1,5 @@
 """The checklist before production (R61 to R71) as a decision table."""
 
-from rackhand.catalog.signals import slow_backend
 from rackhand.diagnose import numbers
 from rackhand.diagnose.numbers import BUSY_TARGET, DECODE_LOW, DECODE_TARGET, percent
 from rackhand.diagnose.observation import Gate, Observation, Unit
@@ -12,7 +11,6 @@ SHARE_LOW, SHARE_HIGH = 0.85, 0.95
 REQUESTS = 100
 NEAR, FAR = 0.9, 0.25
 MEMORY_AND_GPU = frozenset({"gpu-out-of-memory", "host-out-of-memory", "cpu-memory", "gpu-lost", "gpu-error"})
-AMPERE = (8, 0)
 
 
 def _share(seen: Observation) -> float | None:
@@ -51,10 +49,6 @@ def _use_text(use: tuple[float, int, bool]) -> str:
     return f"99 of 100 requests use at most {min(use[0], use[1]):,.0f} of {use[1]:,} tokens"
 
 
-def _slow(seen: Observation) -> bool:
-    return slow_backend(seen.backend or "", seen.capability or AMPERE)
-
-
 def _contexts(seen: Observation) -> tuple[int, int | None, int | None] | None:
     """Return the served context, the planned one and the client's."""
     if seen.served_context is None or (seen.planned_context is None and seen.client_context is None):
@@ -66,10 +60,6 @@ def _contexts_text(found: tuple[int, int | None, int | None]) -> str:
     served, planned, client = found
     parts = [f"served {served:,}", f"planned {planned:,}" if planned else "", f"client {client:,}" if client else ""]
     return ", ".join(part for part in parts if part) + " tokens"
-
-
-def _rate_text(rate: float) -> str:
-    return f"{rate:.1f} tokens/s per request"
 
 
 def _incidents(seen: Observation) -> tuple[Finding, ...] | None:
@@ -143,7 +133,8 @@ ATTENTION = Question[Observation](
     code="R65", title="attention kernel", source="R65, R12, C10",
     look=lambda seen: seen if seen.backend else None, needs="a journal line that names one",
     rows=(
-        Row(code="slow-attention", when=_slow, verdict=Verdict.WARN, number=lambda seen: str(seen.backend),
+        Row(code="slow-attention", when=lambda seen: seen.slow_attention, verdict=Verdict.WARN,
+            number=lambda seen: str(seen.backend),
             advice=("remove attention-backend, block-size and kv-cache-dtype from serve_options: one may exclude "
                     "the faster kernels", "look in the journal for the reason that vLLM names per kernel")),
         Row(code="attention", when=lambda seen: True, verdict=Verdict.PASS, number=lambda seen: str(seen.backend)),
@@ -172,14 +163,16 @@ GATE = Question[Gate](
             number=lambda gate: "health, version, model, context, 5 of 5 tokens"),
     ),
 )  # fmt: skip
-SPEED = Question[float](
+SPEED = Question[tuple[float, str]](
     code="R68", title="more than 20 tokens/s", source="R68, R1",
     look=numbers.decode_rate, needs="a benchmark or a finished request",
     rows=(
-        Row(code="decode", when=lambda rate: rate > DECODE_TARGET, verdict=Verdict.PASS, number=_rate_text),
-        Row(code="decode-below-target", when=lambda rate: rate >= DECODE_LOW, verdict=Verdict.WARN, number=_rate_text,
+        Row(code="decode", when=lambda rate: rate[0] > DECODE_TARGET, verdict=Verdict.PASS,
+            number=lambda rate: rate[1]),
+        Row(code="decode-below-target", when=lambda rate: rate[0] >= DECODE_LOW, verdict=Verdict.WARN,
+            number=lambda rate: rate[1],
             advice=("rackhand diagnose names the reason",)),
-        Row(code="decode-slow", when=lambda rate: True, verdict=Verdict.FAIL, number=_rate_text,
+        Row(code="decode-slow", when=lambda rate: True, verdict=Verdict.FAIL, number=lambda rate: rate[1],
             advice=("rackhand diagnose names the reason",)),
     ),
 )  # fmt: skip

@@ -3,25 +3,34 @@
 from rackhand.diagnose.metrics import Counts, Histogram
 from rackhand.diagnose.observation import Observation, mean
 
-# The seed's targets: tokens per second of one request, and seconds to its first token.
+# What people feel: tokens per second of one request, and seconds to its first token.
 DECODE_TARGET, DECODE_LOW = 20.0, 10.0
 FIRST_TOKEN_TARGET_S, FIRST_TOKEN_LATE_S = 0.5, 2.0
 BUSY_TARGET = 80.0
 KV_FULL = 0.9
+FAILED = ("abort", "error")
 
 
-def decode_rate(seen: Observation) -> float | None:
-    """Return tokens per second of one request after its first token: of the benchmark, else of what was served."""
-    if seen.bench is not None:
-        return 1000 / seen.bench.median_tpot_ms if seen.bench.median_tpot_ms else None
-    took = _mean(seen.traffic.latencies.tpot) if seen.traffic else None
-    return 1 / took if took else None
+def decode_rate(seen: Observation) -> tuple[float, str] | None:
+    """Return tokens per second of one request, first token left out, and in words: benchmark, else what was served."""
+    if seen.bench is not None and seen.bench.median_tpot_ms:
+        rate = 1000 / seen.bench.median_tpot_ms
+        whole = f", {seen.bench.output_tok_s:,.0f} in all" if seen.bench.output_tok_s else ""
+        return rate, f"{rate:.1f} tokens/s per request{whole} (benchmark of {seen.bench.completed} requests)"
+    took = spent_s(seen, "tpot")
+    return (1 / took, f"{1 / took:.1f} tokens/s per request") if took else None
 
 
-def first_token_s(seen: Observation) -> float | None:
-    """Return the seconds within which 95 of 100 requests had their first token."""
+def first_token(seen: Observation) -> tuple[float, str] | None:
+    """Return the seconds to the first token, and in words: of 95 of 100 served requests, else the benchmark's median."""
     served = latencies(seen)
-    return served.ttft.quantile(0.95) if served and served.ttft else None
+    late = served.ttft.quantile(0.95) if served and served.ttft else None
+    if late is not None:
+        return late, f"95 of 100 requests within {late:.2f} s"
+    if seen.bench is not None and seen.bench.median_ttft_ms:
+        median = seen.bench.median_ttft_ms / 1000
+        return median, f"half of {seen.bench.completed} benchmarked requests within {median:.2f} s"
+    return None
 
 
 def latencies(seen: Observation) -> Counts | None:
@@ -29,9 +38,9 @@ def latencies(seen: Observation) -> Counts | None:
 
 
 def spent_s(seen: Observation, what: str) -> float | None:
-    """Return the mean seconds that a request spent in the `queue`, in `prefill`, or until its first token (`ttft`)."""
-    served = latencies(seen)
-    return _mean(getattr(served, what)) if served else None
+    """Return the mean seconds of a request in the `queue`, in `prefill`, until its first token (`ttft`), per `tpot`."""
+    times: Histogram | None = getattr(latencies(seen), what, None)
+    return times.mean if times is not None else None
 
 
 def running(seen: Observation) -> float | None:
@@ -40,11 +49,6 @@ def running(seen: Observation) -> float | None:
 
 def waiting(seen: Observation) -> float | None:
     return mean(seen.traffic.waiting) if seen.traffic else None
-
-
-def queued(seen: Observation) -> bool:
-    """Tell whether requests waited at every look."""
-    return seen.traffic is not None and bool(seen.traffic.waiting) and min(seen.traffic.waiting) > 0
 
 
 def kv_usage(seen: Observation) -> float | None:
@@ -80,5 +84,7 @@ def span(seen: Observation) -> str:
     return f"in {seconds:.0f} s" if seconds else "since the start"
 
 
-def _mean(times: Histogram | None) -> float | None:
-    return times.mean if times is not None else None
+def failed(seen: Observation) -> tuple[float, float] | None:
+    """Return how many requests failed or were left by their client, and how many ended at all."""
+    ended = seen.traffic.total.finished if seen.traffic else {}
+    return (sum(ended.get(reason, 0.0) for reason in FAILED), sum(ended.values())) if ended else None

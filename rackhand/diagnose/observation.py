@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rackhand.catalog.signals import Told, told
+from rackhand.catalog.signals import Told, slow_backend, told
 from rackhand.diagnose.metrics import Traffic
 from rackhand.fitting.terms import Forecast
+
+AMPERE = (8, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +126,19 @@ class Observation:
             return None
 
     @property
+    def queued(self) -> bool:
+        """Whether requests waited at every look."""
+        return self.traffic is not None and min(self.traffic.waiting, default=0.0) > 0
+
+    @property
     def loaded(self) -> bool:
-        """Whether utilisation may be judged: a queue at every look, or a benchmark."""
-        queued = self.traffic is not None and bool(self.traffic.waiting) and min(self.traffic.waiting) > 0
-        return queued or self.bench is not None
+        """Whether utilisation may be judged: a queue, or a benchmark."""
+        return self.queued or self.bench is not None
+
+    @property
+    def slow_attention(self) -> bool:
+        """Whether the card has a faster attention kernel than the one in use; a card that is not known is an Ampere."""
+        return self.backend is not None and slow_backend(self.backend, self.capability or AMPERE)
 
     @property
     def busy(self) -> float | None:

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 
-from rackhand.catalog.signals import slow_backend
 from rackhand.diagnose import numbers
 from rackhand.diagnose.numbers import BUSY_TARGET, KV_FULL, percent
 from rackhand.diagnose.observation import Observation
 from rackhand.diagnose.rule import Question, Row, Table, Verdict
 
-AMPERE = (8, 0)
 # Running sequences that come this near to max-num-seqs count as "at the limit".
 AT_LIMIT = 0.9
 SATURATED = 95.0
@@ -38,7 +36,7 @@ def _kv_full(seen: Observation) -> bool:
 
 def _room(seen: Observation) -> bool:
     """Tell whether requests wait although the KV cache has room for them."""
-    return numbers.queued(seen) and not _kv_full(seen)
+    return seen.queued and not _kv_full(seen)
 
 
 def _queue_text(seen: Observation) -> str:
@@ -62,16 +60,16 @@ def _preempted_text(seen: Observation) -> str:
     return f"{numbers.preemptions(seen):g} preemptions {numbers.span(seen)}, {_queue_text(seen)}"
 
 
-RATE = Question[float](
+RATE = Question[tuple[float, str]](
     code="R78", title="slow generation", source="R78, R1",
     look=numbers.decode_rate, needs="a benchmark or a finished request",
     rows=(
-        Row(code="not-slow", when=lambda rate: rate >= numbers.DECODE_TARGET, verdict=Verdict.PASS,
-            number=lambda rate: f"{rate:.1f} tokens/s per request"),
-        Row(code="slower-than-target", when=lambda rate: rate >= numbers.DECODE_LOW, verdict=Verdict.WARN,
-            number=lambda rate: f"{rate:.1f} tokens/s per request"),
+        Row(code="not-slow", when=lambda rate: rate[0] >= numbers.DECODE_TARGET, verdict=Verdict.PASS,
+            number=lambda rate: rate[1]),
+        Row(code="slower-than-target", when=lambda rate: rate[0] >= numbers.DECODE_LOW, verdict=Verdict.WARN,
+            number=lambda rate: rate[1]),
         Row(code="slow", when=lambda rate: True, verdict=Verdict.FAIL,
-            number=lambda rate: f"{rate:.1f} tokens/s per request"),
+            number=lambda rate: rate[1]),
     ),
 )  # fmt: skip
 
@@ -80,7 +78,7 @@ HELD_BACK = Question[Observation](
     look=lambda seen: seen, needs="anything",
     rows=(
         Row(code="slow-attention", verdict=Verdict.WARN,
-            when=lambda seen: slow_backend(seen.backend or "", seen.capability or AMPERE),
+            when=lambda seen: seen.slow_attention,
             number=lambda seen: f"attention runs on {seen.backend}",
             advice=("remove attention-backend, block-size and kv-cache-dtype from serve_options",)),
         Row(code="eager", verdict=Verdict.WARN,
@@ -95,7 +93,7 @@ HELD_BACK = Question[Observation](
                     "lower max-num-seqs until nothing is preempted: each preemption computes a prompt again",
                     "at full context {fits} sequences fit at once")),
         Row(code="cache-full", verdict=Verdict.WARN,
-            when=lambda seen: numbers.queued(seen) and _kv_full(seen) and not numbers.preemptions(seen),
+            when=lambda seen: seen.queued and _kv_full(seen) and not numbers.preemptions(seen),
             number=_queue_text,
             advice=("the KV cache limits how many run at once: raise serve_gpu_memory_utilization, use kv-cache-dtype "
                     "fp8, quantised weights, or more GPUs",)),
@@ -109,11 +107,11 @@ HELD_BACK = Question[Observation](
             advice=("raise max-num-batched-tokens in serve_options: prompts wait while the GPU has time",
                     "raise max-num-seqs, if it is set")),
         Row(code="at-its-limit", verdict=Verdict.WARN,
-            when=lambda seen: _saturated(seen) and numbers.queued(seen),
+            when=lambda seen: _saturated(seen) and seen.queued,
             number=_queue_text,
             advice=("the GPU does what it can: serve an FP8 or 4-bit checkpoint, a smaller model, or add instances",)),
         Row(code="client-limit", verdict=Verdict.WARN,
-            when=lambda seen: not numbers.queued(seen) and _idle(seen) and _threads_limit(seen),
+            when=lambda seen: not seen.queued and _idle(seen) and _threads_limit(seen),
             number=lambda seen: f"{_queue_text(seen)}, {seen.client_threads} client connections",
             advice=("raise the client's connections (a grid worker: GRID_MAX_THREADS): each has one request",)),
         Row(code="no-demand", verdict=Verdict.PASS,

@@ -1,11 +1,14 @@
 """Every question of `rackhand diagnose`, in the order to read the answers: does it live, then why is it slow."""
 
+from rackhand.diagnose import numbers
 from rackhand.diagnose.first_token import LATE_FIRST_TOKEN
 from rackhand.diagnose.observation import Observation
 from rackhand.diagnose.out_of_memory import MEMORY, MEMORY_TABLE
 from rackhand.diagnose.rule import Question, Row, Table, Verdict
 from rackhand.diagnose.slow import SLOW
 from rackhand.journal import Finding, decisive_line
+
+MOST_FAILED = 0.01
 
 
 def _failure(seen: Observation) -> Finding | None:
@@ -24,4 +27,16 @@ FAILURE = Question[Finding](
     ),
 )  # fmt: skip
 
-DIAGNOSIS: Table = (FAILURE, *MEMORY_TABLE, *SLOW, *LATE_FIRST_TOKEN)
+FAILING = Question[tuple[float, float]](
+    code="R46", title="failed requests", source="R46", quiet=True, look=numbers.failed, needs="finished requests",
+    rows=(
+        Row(code="requests-fail", verdict=Verdict.WARN, when=lambda found: found[0] > MOST_FAILED * found[1],
+            number=lambda found: f"{found[0]:g} of {found[1]:g} requests were aborted or failed since the start",
+            advice=("read the journal: an aborted request is also one whose client went away, so look at timeouts of "
+                    "clients and proxies, too",)),
+        Row(code="requests-end-well", verdict=Verdict.PASS, when=lambda found: found[1] > 0,
+            number=lambda found: f"{found[0]:g} of {found[1]:g} requests were aborted or failed since the start"),
+    ),
+)  # fmt: skip
+
+DIAGNOSIS: Table = (FAILURE, *MEMORY_TABLE, FAILING, *SLOW, *LATE_FIRST_TOKEN)
