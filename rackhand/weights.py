@@ -1,12 +1,10 @@
-"""Describe a model directory on this machine: every file with its checksum, and the numbers of its config.json."""
+"""Describe a model directory on this machine: every file with its checksum."""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rackhand.errors import RackhandError
 from rackhand.survey import ModelFile
@@ -25,7 +23,6 @@ class Weights:
     source: str
     directory: Path | None
     files: tuple[ModelFile, ...]
-    config: Mapping[str, Any]
 
     @property
     def weight_bytes(self) -> int:
@@ -44,6 +41,7 @@ def local(directory: Path, name: str, revision: str | None) -> Weights:
     if not (directory / "config.json").is_file():
         what = "config.json is missing" if directory.is_dir() else "this machine has no such directory"
         raise _missing(directory, f"no model here: {what}", "a downloaded model")
+    _check_config(directory)
     files = _files(directory)
     if not any(file.path.endswith(".safetensors") for file in files):
         raise _missing(directory, "no *.safetensors files here", "safetensors weights")
@@ -59,7 +57,6 @@ def local(directory: Path, name: str, revision: str | None) -> Weights:
         source=f"path:{directory.name}",
         directory=directory,
         files=files,
-        config=_config(directory),
     )
 
 
@@ -72,7 +69,6 @@ def hub(hub_id: str, name: str, revision: str) -> Weights:
         source=f"{hub_id}@{revision}",
         directory=None,
         files=(),
-        config={},
     )
 
 
@@ -127,7 +123,7 @@ def _check_sums(directory: Path, files: tuple[ModelFile, ...]) -> None:
         )
 
 
-def _config(directory: Path) -> Mapping[str, Any]:
+def _check_config(directory: Path) -> None:
     try:
         value = json.loads((directory / "config.json").read_text())
     except ValueError:
@@ -136,7 +132,6 @@ def _config(directory: Path) -> Mapping[str, Any]:
         raise RackhandError(
             "model-config", "config.json is not a JSON object", str(directory), "download the model again"
         )
-    return value
 
 
 def _read_cache() -> dict[str, str]:

@@ -98,7 +98,7 @@ def resolve(data: Mapping[str, Any], where: str) -> Wishes:
     text = _requirements(wished.engine_requirements, where)
     token = settings.secret(wished.model_hub_token_from, "model_hub_token_from", where)
     files = _weights(wished)
-    spec, unknown = _spec(str(files.directory or files.source), wished.model_hub_endpoint, token)
+    spec, unknown = _spec(str(files.directory or files.source), wished.model_hub_endpoint, token, where)
     return Wishes(
         settings=wished,
         weights=files,
@@ -121,18 +121,26 @@ def _weights(wished: Settings) -> Weights:
     return weights.hub(wished.model_hub_id or "", wished.model_name, wished.model_revision or "")
 
 
-@cache
-def _spec(source: str, endpoint: str | None, token: SecretStr | None) -> tuple[ModelSpec | None, str]:
-    """Find what a model on a hub is; raises RackhandError where the hub answers that hosts could not get it either.
+def _spec(source: str, endpoint: str | None, token: SecretStr | None, where: str) -> tuple[ModelSpec | None, str]:
+    """Find what a model is; raises RackhandError where the hub answers that hosts could not get it either.
 
     A hub that only hosts can reach, and a model that nobody can compute, are deployed all the same, with a warning.
     """
+    found = _found(source, endpoint, token)
+    if isinstance(found, ModelSpec):
+        return found, ""
+    if found.code in HUB_SAYS_NO:
+        raise RackhandError(found.code, found.what, where, found.next_step)
+    return None, found.what
+
+
+@cache
+def _found(source: str, endpoint: str | None, token: SecretStr | None) -> ModelSpec | RackhandError:
+    """Ask once for all hosts, also where the answer is an error: a hub that is silent takes its time each time."""
     try:
-        return find(source, endpoint=endpoint, token=token), ""
+        return find(source, endpoint=endpoint, token=token)
     except RackhandError as error:
-        if error.code in HUB_SAYS_NO:
-            raise
-        return None, error.what
+        return error
 
 
 @cache

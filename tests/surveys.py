@@ -121,7 +121,7 @@ def settings(**wished: Any) -> Settings:
     return Settings(**{"model_name": "llama", "model_path": "models/llama", **engine, **wished})
 
 
-def weights(gib: float = 15, config: Mapping[str, Any] | None = None) -> Weights:
+def weights(gib: float = 15) -> Weights:
     """Return weights of a size; nothing is on any disk."""
     size = int(gib * GIB)
     return Weights(
@@ -131,7 +131,6 @@ def weights(gib: float = 15, config: Mapping[str, Any] | None = None) -> Weights
         source="path:llama",
         directory=Path("models/llama"),
         files=(ModelFile(path="model.safetensors", size=size, sha256="0" * 64),),
-        config=CONFIG if config is None else config,
     )
 
 
@@ -152,7 +151,7 @@ def wishes(gib: float = 15, config: Mapping[str, Any] | None = None, key: str | 
     """Return what is wished of one host."""
     return Wishes(
         settings=settings(**wished),
-        weights=weights(gib, config),
+        weights=weights(gib),
         spec=spec(gib, CONFIG if config is None else config),
         spec_unknown="config.json has no num_hidden_layers",
         requirements="vllm==0.33.0 --hash=sha256:00\n",

@@ -21,7 +21,12 @@ class Ask:
     allow_fp8_cache: bool = False
     max_model_len: int | Literal["auto"] | None = None
     gpu_memory_utilization: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    # What options are compared by: 1, 1.0 and True are equal in Python and three things to vLLM.
+    text: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", repr(sorted(self.options.items())))
 
     @property
     def fits_context(self) -> bool:

@@ -147,7 +147,7 @@ def test_a_wrong_token_is_refused_by_the_hub_and_said_so(world: World, host: Lab
     before = models(host)
     wrong = f"hf_{secrets.token_hex(12)}"
     result = world.deploy(ONE, environment={"HUB_TOKEN": wrong}, **from_hub(world, hub))
-    line = failed(result, HOST, "model-access")
+    line = failed(result, HOST, "hub-refused")
     assert NAME in line
     assert "model_hub_token_from" in line
     assert wrong not in result.printed
@@ -157,7 +157,7 @@ def test_a_wrong_token_is_refused_by_the_hub_and_said_so(world: World, host: Lab
 
 def test_a_wrong_revision_is_named(world: World, host: LabHost, hub: Hub) -> None:
     settings = from_hub(world, hub, model_revision=WRONG_COMMIT)
-    line = failed(world.deploy(ONE, environment={"HUB_TOKEN": hub.token}, **settings), HOST, "model-missing")
+    line = failed(world.deploy(ONE, environment={"HUB_TOKEN": hub.token}, **settings), HOST, "hub-missing")
     assert f"{NAME} at revision {WRONG_COMMIT[:12]}" in line
 
 
