@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from rackhand import cli
+from rackhand import cli, reach
 from rackhand.diagnose import files
 from rackhand.errors import RackhandError
-from tests.observations import FIXTURES
+from tests.observations import FIXTURES, UP, Unit, seen
 
 GOLDEN = Path(__file__).parent / "golden" / "judging"
 ENGINE = FIXTURES / "engine"
@@ -141,6 +141,36 @@ def test_an_address_is_looked_at_for_some_seconds(monkeypatch: pytest.MonkeyPatc
     assert found.seconds is not None
     assert found.seconds >= 0.05
     assert found.recent.finished["length"] == 30
+
+
+OFFLINE = RackhandError("unreachable", "no SSH connection", "gpu-2", "check the host")
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"),
+    [
+        ({"gpu-1": (seen(unit=UP),)}, 0),
+        ({"gpu-1": (seen(unit=UP), seen(unit=Unit(active="failed", enabled=True, restarts=5)))}, 2),
+        ({"gpu-1": (seen(unit=Unit(active="failed", enabled=True, restarts=5)),), "gpu-2": OFFLINE}, 1),
+    ],
+    ids=["fine", "one failed", "one could not be asked"],
+)
+def test_every_engine_of_every_host_counts(
+    answers: dict[str, Any], status: int, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    monkeypatch.setattr(reach, "ask", lambda *_: answers)
+    assert cli.main(["checklist", "inventory/prod.py", "--json"]) == status
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["engines"]) == len(answers["gpu-1"])
+    assert [problem["where"] for problem in document["problems"]] == (["gpu-2"] if "gpu-2" in answers else [])
+    assert cli.main(["checklist", "inventory/prod.py"]) == status
+    assert ("gpu-2: no SSH connection [unreachable]" in capsys.readouterr().out) is ("gpu-2" in answers)
+
+
+def test_what_the_client_uses_is_judged_on_hosts_too(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    monkeypatch.setattr(reach, "ask", lambda *_: {"gpu-1": (seen(served_context=4096),)})
+    assert cli.main(["checklist", "inventory/prod.py", "--client-context", "8192"]) == 2
+    assert "served 4,096, client 8,192 tokens" in capsys.readouterr().out
 
 
 def test_a_journal_may_come_through_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:

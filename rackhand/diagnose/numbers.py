@@ -22,7 +22,7 @@ def decode_rate(seen: Observation) -> tuple[float, str] | None:
 
 
 def first_token(seen: Observation) -> tuple[float, str] | None:
-    """Return the seconds to the first token, and in words: of 95 of 100 served requests, else the benchmark's median."""
+    """Return the seconds to the first token, and in words: of 95 of 100 served requests, else a benchmark's median."""
     served = latencies(seen)
     late = served.ttft.quantile(0.95) if served and served.ttft else None
     if late is not None:
