@@ -12,7 +12,7 @@ from rackhand.report import problem_json
 from rackhand.terminal import Terminal
 
 SCHEMA = "rackhand.plan/1"
-COLUMNS = ("host", "GPUs", "driver", "vLLM", "model", "instances", "KV tokens", "status")
+COLUMNS = ("host", "status", "instances", "KV tokens", "driver", "vLLM", "model", "GPUs")
 NUMBERS = ("instances", "KV tokens")
 STYLES = {"planned": "green", "refused": "bold red", "unreachable": "bold red", "failed": "bold red"}
 MOST_NAMES = 8
@@ -20,7 +20,7 @@ MOST_NAMES = 8
 
 def text(hosts: Sequence[HostVerdict], terminal: Terminal) -> str:
     """Return the table of all hosts, what stands behind each row, and a sentence."""
-    rows: list[list[str | Text]] = [[*_row(host), terminal.styled(host.status, STYLES[host.status])] for host in hosts]
+    rows = [_row(host, terminal) for host in hosts]
     blocks = ["\n".join(terminal.table(COLUMNS, rows, NUMBERS))] if rows else []
     alike: dict[str, list[str]] = {}
     for host in hosts:
@@ -52,13 +52,13 @@ def _host(host: HostVerdict) -> dict[str, Any]:
     }
 
 
-def _row(host: HostVerdict) -> list[str]:
-    answer = host.answer
+def _row(host: HostVerdict, terminal: Terminal) -> list[str | Text]:
+    status, answer = terminal.styled(host.status, STYLES[host.status]), host.answer
     if answer is None:
-        return [host.name, "", "", "", "", "", ""]
+        return [host.name, status, "", "", "", "", "", ""]
     tokens = sum(instance.forecast.kv_tokens for instance in answer.instances if instance.forecast)
     counts = [str(len(answer.instances)), f"{tokens:,}"] if answer.instances else ["", ""]
-    return [host.name, answer.cards, host.driver, answer.version, answer.model, *counts]
+    return [host.name, status, *counts, host.driver, answer.version, answer.model, answer.cards]
 
 
 def _behind(host: HostVerdict, terminal: Terminal) -> str:
