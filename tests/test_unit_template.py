@@ -129,7 +129,8 @@ def test_no_secret_can_be_in_the_unit() -> None:
 
 def test_every_directive_is_explained_in_the_docs() -> None:
     explained = set(re.findall(r"`([A-Z][A-Za-z]+)(?:=[^`]*)?`", (CHECKOUT / "docs" / "hardening.md").read_text()))
-    used = set(directives(unit(fabricmanager=True)).keys())
+    own = rendered("vllm-instance.conf.j2", root="/r", cpus="0-3", before="tiny-0", url="http://x/health", wait_s=600)
+    used = set(directives(unit(fabricmanager=True)).keys()) | set(directives(own).keys())
     assert sorted(used - explained) == []
     assert sorted(set(LEFT_OUT) - explained) == []
     assert not used & set(LEFT_OUT)
