@@ -32,6 +32,9 @@ class Decoder:
         """Yield every weight."""
         hidden, doubled = self.heads.hidden, 2 if self.family.norm_bias else 1
         yield Matrix("embeddings", "model.embed_tokens", self.vocabulary, hidden)
+        if self.family.positions is not None:
+            rows = self.text.size("max_position_embeddings", "n_positions") + self.family.positions
+            yield Matrix("embeddings-of-positions", "model.embed_positions", rows, hidden)
         for layer in self.layers:
             yield from self._layer(layer, f"model.layers.{layer.number}")
         yield Matrix("final-norm", "model.norm", hidden * doubled)
@@ -113,8 +116,7 @@ class Decoder:
 def read(text: Reader, family: Family, kind: str, *, tied: bool, element_bytes: int) -> Decoder:
     """Read a decoder of model type `kind`; raises RackhandError."""
     heads = attention.heads(text)
-    pattern = text.text("hybrid_override_pattern")
-    count = len(pattern) or text.size(*LAYERS, most=MOST_LAYERS)
+    count = len(plan.letters(text, kind)) or text.size(*LAYERS, most=MOST_LAYERS)
     enabled = kind != "gemma4_text" or text.flag("enable_moe_block")
     mixture = feedforward.mixture(text, count) if enabled else None
     return Decoder(
@@ -137,7 +139,6 @@ def _width(text: Reader, kind: str, hidden: int, mixture: Mixture | None) -> int
         return text.size("ffn_hidden_size", default=4 * hidden)
     if kind == "granitemoehybrid" and not mixture:
         return text.size("shared_intermediate_size", "intermediate_size")
-    if kind == "gpt2":
-        return text.size("n_inner", default=4 * hidden)
-    widest = mixture.experts.intermediate_size if mixture else None
-    return text.size("intermediate_size_mlp", "intermediate_size", "ffn_dim", "n_inner", default=widest)
+    widest = mixture.experts.intermediate_size if mixture else 4 * hidden if kind == "gpt2" else None
+    mlp = "intermediate_size_mlp" if "intermediate_size_mlp" in text else "intermediate_size"
+    return text.size(mlp, "ffn_dim", "n_inner", default=widest)

@@ -26,7 +26,7 @@ class Family:
 
     `norms` is their number in a layer, `pattern` the repeating order of attention kinds where config.json has no
     `layer_types` (s: sliding, f: full, l: linear), `output_gate` doubles the query projection, `sliding` says whether
-    vLLM heeds `sliding_window` at all.
+    vLLM heeds `sliding_window` at all, `positions` the learned positions beyond the context (None: there are none).
     """
 
     qkv_bias: Trait = "attention_bias"
@@ -47,6 +47,7 @@ class Family:
     correction_bias: bool = False
     expert_bias: bool = False
     shared_gate: bool = False
+    positions: int | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -91,9 +92,7 @@ GRANITE_MOE = replace(LLAMA, mlp_bias=False)
 GLM4_MOE = replace(
     QWEN2, qkv_bias="attention_bias", qk_norm=QkNorm.HEAD, qk_norm_key="use_qk_norm", correction_bias=True
 )
-ALL_BIASES = Family(
-    qkv_bias=True, output_bias=True, mlp_bias=True, gated_mlp=False, norm_bias=True, norms=1, lm_head_bias=True
-)
+BIASED = Family(qkv_bias=True, output_bias=True, mlp_bias=True, gated_mlp=False, norm_bias=True, tied=True)
 
 FAMILIES = {
     "llama": LLAMA,
@@ -132,7 +131,7 @@ FAMILIES = {
     "gemma4_text": replace(
         GEMMA3, defaults={"global_head_dim": 512, "head_dim": 256, "sliding_window": 512, "vocab_size": 262144}
     ),
-    "phi": replace(ALL_BIASES, sliding=False),
+    "phi": replace(BIASED, norms=1, lm_head_bias=True, tied=False),
     "phi3": PLAIN,
     "phimoe": replace(
         PLAIN, qkv_bias="attention_bias", output_bias="attention_bias", norm_bias=True, lm_head_bias="lm_head_bias"
@@ -167,6 +166,7 @@ FAMILIES = {
     ),
     "glm": replace(QWEN2, qkv_bias="attention_bias"),
     "glm4": replace(QWEN2, qkv_bias="attention_bias", norms=4),
+    "glm4v_text": replace(QWEN2, qkv_bias="attention_bias", norms=4, defaults={"attention_bias": True}),
     "glm4_moe": GLM4_MOE,
     "glm4v_moe_text": GLM4_MOE,
     "cohere": replace(COHERE, sliding=False),
@@ -196,12 +196,22 @@ FAMILIES = {
     "internlm2": replace(LLAMA, qkv_bias="bias", output_bias="bias", mlp_bias=False),
     "internlm3": replace(LLAMA, qkv_bias="qkv_bias", output_bias="bias", mlp_bias="bias"),
     "smollm3": LLAMA,
+    "arcee": replace(LLAMA, gated_mlp=False),
+    "apertus": replace(LLAMA, gated_mlp=False, qk_norm=QkNorm.HEAD),
+    "hunyuan_v1_dense": replace(LLAMA, qk_norm=QkNorm.HEAD, qk_norm_key="use_qk_norm"),
+    "stablelm": replace(PLAIN, qkv_bias="use_qkv_bias", norm_bias=True),
+    "opt": replace(BIASED, positions=2),
+    "gpt2": replace(BIASED, positions=0),
+    "gpt_neox": replace(
+        BIASED, qkv_bias="attention_bias", output_bias="attention_bias", tied=False, defaults={"attention_bias": True}
+    ),
 }
 
 # Decoders with layers that rackhand does not know; the usual keys would give a wrong sum.
 STRANGE = frozenset(
     {
         "bailing_hybrid",
+        "bamba",
         "deepseek_v4",
         "falcon_h1",
         "falcon_mamba",

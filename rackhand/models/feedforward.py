@@ -49,6 +49,9 @@ def _expert_layers(text: Reader, layers: int) -> Iterator[int]:
     last = text.count("moe_layer_end_index", default=layers - 1)
     without = set(text.numbers("mlp_only_layers"))
     every, offset = _period(text)
+    kinds = text.words("mlp_layer_types")
+    if kinds:
+        listed = tuple(layer for layer, kind in enumerate(kinds) if kind == "sparse")
     for layer in range(layers):
         due = layer in listed if listed else first <= layer <= last and layer % every == offset % every
         if due and layer not in without:

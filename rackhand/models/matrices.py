@@ -44,6 +44,7 @@ LATENT = Traits(split=Split.WHOLE, linear=True)
 PARTS = {
     "embeddings": Traits(stage=Stage.FIRST),
     "embeddings-per-layer": Traits(stage=Stage.FIRST),
+    "embeddings-of-positions": Traits(split=Split.WHOLE, stage=Stage.FIRST),
     "vision": Traits(stage=Stage.FIRST),
     "vision-linear": Traits(stage=Stage.FIRST, linear=True),
     "vision-whole": Traits(split=Split.WHOLE, stage=Stage.FIRST),

@@ -41,11 +41,20 @@ NEMOTRON = {
     "E": (Mixer.NONE, True),
 }
 
+NEMOTRON_WORDS = {
+    "mamba": "M",
+    "linear_attention": "M",
+    "attention": "*",
+    "full_attention": "*",
+    "mlp": "-",
+    "moe": "E",
+}
+
 
 def layers(text: Reader, family: Family, experts_on: frozenset[int], kind: str) -> list[Layer]:
     """Return the layers of a decoder of model type `kind`; raises RackhandError."""
-    if "hybrid_override_pattern" in text:
-        return list(_nemotron(text))
+    if alone := letters(text, kind):
+        return list(_nemotron(alone, text))
     count = text.size(*LAYERS, most=MOST_LAYERS)
     kinds = layer_kinds(text, family, count)
     found = []
@@ -57,8 +66,15 @@ def layers(text: Reader, family: Family, experts_on: frozenset[int], kind: str) 
     return found
 
 
-def _nemotron(text: Reader) -> Iterator[Layer]:
-    for index, letter in enumerate(text.text("hybrid_override_pattern")):
+def letters(text: Reader, kind: str) -> str:
+    """Return Nemotron-H's layers as letters, which newer files spell out; empty for other models."""
+    if kind != "nemotron_h" or "hybrid_override_pattern" in text:
+        return text.text("hybrid_override_pattern")
+    return "".join(NEMOTRON_WORDS.get(word, "?") for word in text.words("layers_block_type"))
+
+
+def _nemotron(alone: str, text: Reader) -> Iterator[Layer]:
+    for index, letter in enumerate(alone):
         if letter not in NEMOTRON:
             raise text.nonsense("hybrid_override_pattern")
         mixer, sparse = NEMOTRON[letter]

@@ -39,7 +39,7 @@ def group(text: Reader, mixer: Mixer, element_bytes: int) -> LayerGroup:
     """Describe what one layer keeps per sequence: the convolution's last inputs, and the state in its own precision."""
     mine = shape(text, mixer)
     kind = text.text("mamba_ssm_dtype", text.text("mamba_ssm_cache_dtype"))
-    precise = "hybrid_override_pattern" in text
+    precise = "hybrid_override_pattern" in text or text.text("model_type") == "nemotron_h"
     state_bytes = ELEMENT_BYTES.get(kind, 4 if precise else element_bytes)
     kept = mine.conv * (mine.kernel - 1) * element_bytes + mine.state * state_bytes
     return LayerGroup(attention=Attention.STATE, layers=1, state_bytes=kept)

@@ -33,8 +33,9 @@ DRAFT = re.compile(r"(^|\.)(mtp|nextn|eagle|draft)(\.|_)")
 RULES = tuple(
     (re.compile(pattern), part)
     for pattern, part in (
+        (r"(embed_positions|wpe)\.", "embeddings-of-positions"),
         (r"embed_tokens_per_layer\.", "embeddings-per-layer"),
-        (r"(embed_tokens|wte|wpe|word_embeddings|tok_embeddings|embed_in|embeddings)\.", "embeddings"),
+        (r"(embed_tokens|wte|word_embeddings|tok_embeddings|embed_in|embeddings)\.", "embeddings"),
         (r"(^|\.)(lm_head|embed_out)\.|^output\.", "lm_head"),
         (r"shared_experts?_gate|router(\.|$)|\.gate\.|e_score_correction_bias|expert_bias|per_expert_scale", "router"),
         (r"shared_experts?\.|shared_mlp\.", "shared-experts"),

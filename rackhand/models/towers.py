@@ -21,9 +21,12 @@ KNOWN: dict[str, tuple[Tower, dict[str, Any]]] = {
     "llava": (vision.llava, {}),
     "mistral3": (vision.mistral3, vision.PIXTRAL_DEFAULTS),
     "internvl_chat": (vision.intern, {}),
+    "glm4v": (vision.glm4, {"depth": 24, "hidden_size": 1536, "intermediate_size": 13696}),
     "llama4": (vision.llama4, vision.LLAMA4_DEFAULTS),
 }
 SAME = {
+    "glm4v_moe": "glm4v",
+    "internvl": "internvl_chat",
     "qwen3_vl_moe": "qwen3_vl",
     "qwen3_5": "qwen3_vl",
     "qwen3_5_moe": "qwen3_vl",

@@ -40,7 +40,7 @@ def _encoder(
 ) -> Iterator[Matrix]:
     """Yield a plain vision transformer with layer norms and biases; `pre` and `post` count norms around the blocks."""
     width, blocks = level.size("hidden_size"), level.size("num_hidden_layers")
-    inner, patch = level.size("intermediate_size"), level.size("patch_size", default=14)
+    inner, patch = level.size("intermediate_size"), _side(level, "patch_size", 14)
     yield Matrix("vision", "vision.patch_embedding", width, CHANNELS * patch * patch + patch_bias)
     yield Matrix("vision", "vision.position_embedding", position, width)
     yield Matrix("vision-whole", "vision.norms", 2 * width, pre + post + 2 * blocks)
@@ -52,7 +52,17 @@ def _encoder(
 
 def _squares(level: Reader) -> int:
     """Return the patches of one picture."""
-    return max(1, level.size("image_size", default=336) // level.size("patch_size", default=14)) ** 2
+    return max(1, _side(level, "image_size", 336) // _side(level, "patch_size", 14)) ** 2
+
+
+def _side(level: Reader, key: str, usual: int) -> int:
+    """Return a size of a picture in pixels, which some files write once for each side."""
+    if not isinstance(level.get(key), list | tuple):
+        return level.size(key, default=usual)
+    sides = level.numbers(key)
+    if not sides or not 0 < sides[0] < 1 << 20:
+        raise level.nonsense(key)
+    return sides[0]
 
 
 def qwen2(top: Reader, hidden: int) -> Iterator[Matrix]:
@@ -66,7 +76,8 @@ def qwen2(top: Reader, hidden: int) -> Iterator[Matrix]:
     yield from linear("visual.proj", width, width, bias=True, copies=blocks)
     yield from linear("visual.fc1", inner, width, bias=True, copies=blocks)
     yield from linear("visual.fc2", width, inner, bias=True, copies=blocks)
-    yield from _merger("visual.merger", width * level.size("spatial_merge_size") ** 2, hidden)
+    out = level.size("hidden_size", default=hidden)
+    yield from _merger("visual.merger", width * level.size("spatial_merge_size") ** 2, out)
 
 
 def qwen2_5(top: Reader, hidden: int) -> Iterator[Matrix]:
@@ -102,6 +113,22 @@ def qwen3(top: Reader, hidden: int) -> Iterator[Matrix]:
     for number in level.numbers("deepstack_visual_indexes"):
         yield Matrix("vision-whole", f"visual.deepstack.{number}.norm", 2 * merged)
         yield from _merger(f"visual.deepstack.{number}", merged, out)
+
+
+def glm4(top: Reader, hidden: int) -> Iterator[Matrix]:
+    """Yield the tower of GLM-4.1V and 4.5V: RMS norms, gated perceptrons as wide as the decoder, a convolution."""
+    level = top.table("vision_config")
+    width, blocks, out = level.size("hidden_size"), level.size("depth"), level.size("out_hidden_size", default=hidden)
+    inner, merge = level.size("intermediate_size"), level.size("spatial_merge_size", default=2)
+    yield from _qwen_patches(level, width, bias=True)
+    yield Matrix("vision", "visual.position_embedding", _squares(level), width)
+    yield Matrix("vision-whole", "visual.norms", width, 2 * blocks + 2)
+    yield from linear("visual.attention", 4 * width, width, bias=False, copies=blocks)
+    yield from linear("visual.mlp", 3 * out, width, bias=False, copies=blocks)
+    yield Matrix("vision", "visual.downsample", out, width * merge * merge + 1)
+    yield Matrix("vision-whole", "visual.merger.norm", 2 * out)
+    yield from linear("visual.merger.proj", out, out, bias=False)
+    yield from linear("visual.merger.mlp", 3 * inner, out, bias=False)
 
 
 def _qwen_patches(level: Reader, width: int, *, bias: bool) -> Iterator[Matrix]:
@@ -168,12 +195,17 @@ def intern(top: Reader, hidden: int) -> Iterator[Matrix]:
     level = top.table("vision_config")
     width, blocks = level.size("hidden_size"), level.size("num_hidden_layers")
     yield from _encoder(
-        level, position=_squares(level) + 1, pre=0, post=0, patch_bias=True, qkv_bias=level.flag("qkv_bias")
+        level,
+        position=_squares(level) + 1,
+        pre=0,
+        post=0,
+        patch_bias=True,
+        qkv_bias=level.flag("qkv_bias", level.flag("attention_bias")),
     )
     yield Matrix("vision-whole", "vision.class_and_scales", width, 1 + 2 * blocks)
     if level.text("norm_type") == "rms_norm":
         yield Matrix("vision-whole", "vision.norms_without_bias", -2 * width, blocks)
-    if level.flag("qk_normalization"):
+    if level.flag("qk_normalization", level.flag("use_qk_norm")):
         yield Matrix("vision-whole", "vision.qk_norms", 2 * width, blocks)
     merged = width * 4
     yield Matrix("vision-whole", "mlp1.norm", 2 * merged)
