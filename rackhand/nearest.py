@@ -12,6 +12,7 @@ from rackhand.models.spec import Attention, ModelSpec
 from rackhand.outcome import Problem
 from rackhand.plan import PlannedGpu
 from rackhand.serving.presets import largest_share
+from rackhand.serving.resolve import fp8_from
 from rackhand.settings import Settings
 
 MEMORY_CODES = ("does-not-fit", "memory-in-use", "needs-more-hosts")
@@ -131,7 +132,7 @@ def _compressions(gpus: Sequence[PlannedGpu], spec: ModelSpec, settings: Setting
     found: Options = {}
     if least >= book.fp8_cache.capability and not latent and "kv-cache-dtype" not in given:
         found["kv-cache-dtype"] = "fp8"
-    if least >= book.fp8_weights.capability and spec.quantization is None and "quantization" not in given:
+    if least >= fp8_from(settings.engine_version) and spec.quantization is None and "quantization" not in given:
         found["quantization"] = "fp8"
     yield from ({name: value} for name, value in found.items())
     if len(found) > 1:

@@ -94,12 +94,7 @@ def test_an_unknown_memory_is_planned_without_numbers() -> None:
         (gpus("T4"), LLAMA_8B, {}, ("a host with 2 of T4",)),
         (gpus("L4", 8), LLAMA_70B, {}, ("serve_max_model_len", "kv-cache-dtype")),
         (gpus("H100 SXM5 80GB", 4), LLAMA_70B, ONE, ("tensor_parallel_size to 'auto'",)),
-        (
-            gpus("B200"),
-            LLAMA_70B,
-            {"serve_gpu_memory_utilization": 0.8},
-            ("serve_max_model_len", "utilization to 0.95"),
-        ),
+        (gpus("RTX 4090"), LLAMA_8B, {"serve_gpu_memory_utilization": 0.6}, ("utilization to 0.93",)),
     ],
     ids=["context", "weights", "old card", "eight", "wished size", "wished share"],
 )

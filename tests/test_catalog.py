@@ -14,12 +14,13 @@ from rackhand.catalog.failures import FailureBook
 from rackhand.catalog.gpus import GpuBook
 from rackhand.catalog.memory import MemoryBook
 from rackhand.catalog.models import ModelBook
+from rackhand.catalog.quantization import MethodBook
 from rackhand.catalog.ranges import RangeBook
 from rackhand.catalog.retired import RetiredBook
 from rackhand.catalog.serving import ServingBook
+from rackhand.catalog.signals import SignalBook
 from rackhand.catalog.vllm import EngineBook
 from rackhand.catalog.vllm_options import OptionBook
-from rackhand.catalog.signals import SignalBook
 from rackhand.errors import RackhandError
 from rackhand.lab import driver_packages as emulated
 
@@ -29,6 +30,7 @@ BOOKS: dict[str, type[Book]] = {
     "failures": FailureBook,
     "memory": MemoryBook,
     "models": ModelBook,
+    "quantization": MethodBook,
     "ranges": RangeBook,
     "retired": RetiredBook,
     "serving": ServingBook,

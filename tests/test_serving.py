@@ -160,6 +160,7 @@ def test_auto_is_the_dtype_that_vllm_would_take(
         (T4, "LlamaForCausalLM", {"dtype": "bfloat16"}, "dtype-refused"),
         (H200, "Gemma2ForCausalLM", {"dtype": "half"}, "dtype-refused"),
         (H200, "Glm4ForCausalLM", {"dtype": "float16"}, "dtype-refused"),
+        (T4, "LlamaForCausalLM", {"quantization": "mxfp8"}, "quantization-capability"),
         (A10G, "LlamaForCausalLM", {"max-num-batched-tokens": 64}, None),
         (A10G, "LlamaForCausalLM", {"max-num-seqs": 4096}, "batch-below-sequences"),
     ],

@@ -74,7 +74,6 @@ class ServingBook(Book):
     """The whole file."""
 
     bfloat16: Least
-    fp8_weights: Least
     fp8_cache: Least
     float16_refused: Architectures
     typical: Tokens

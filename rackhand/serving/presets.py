@@ -12,6 +12,7 @@ from rackhand.fitting.terms import Device
 from rackhand.models.spec import Attention
 from rackhand.plan import Setting
 from rackhand.serving import options
+from rackhand.serving.resolve import fp8_from
 from rackhand.serving.terms import Case
 
 
@@ -56,7 +57,7 @@ def _against_fp8_weights(case: Case) -> Iterator[str]:
     spec, ask = case.spec, case.ask
     if spec.quantization is not None:
         yield " "
-    least = serving_book().fp8_weights.capability
+    least = fp8_from(ask.version)
     if case.device.capability < least:
         yield (
             f"fp8 weights: {case.device.card} has compute capability {options.dotted(case.device.capability)}, "

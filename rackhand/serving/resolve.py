@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rackhand.catalog import engine
+from rackhand.catalog.quantization import method
 from rackhand.catalog.serving import serving_book
 from rackhand.fitting.defaults import batch_defaults
 from rackhand.fitting.terms import Device, Serving
@@ -13,6 +14,13 @@ from rackhand.serving.terms import Case
 
 FLOAT32 = ("float32", "float")
 NAMES = {"half": "float16", "float": "float32"}
+
+
+def fp8_from(version: str) -> tuple[int, int]:
+    """Return the least compute capability that multiplies in fp8; below it fp8 weights only save memory."""
+    row = method("fp8", version)
+    assert row, "quantization.yaml knows fp8 in every series"
+    return row.native or row.capability
 
 
 def serving_of(case: Case, values: Mapping[str, Any], context: int | None) -> Serving:

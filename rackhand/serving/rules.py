@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rackhand.catalog.quantization import method
 from rackhand.catalog.serving import serving_book
 from rackhand.outcome import Problem
 from rackhand.serving import options
-from rackhand.serving.resolve import FLOAT32, NAMES, batch
+from rackhand.serving.resolve import FLOAT32, NAMES, batch, fp8_from
 from rackhand.serving.terms import Case
 
 # Options that move memory in ways that the forecast does not know.
@@ -39,7 +40,7 @@ def warnings(case: Case) -> Iterator[str]:
     if wished is None and below and case.spec.dtype == "bfloat16":
         yield f"{card.card} (compute capability {capability}) has no bfloat16: vLLM runs the model in float16 instead"
     fp8 = str(given.get("quantization", "")).startswith("fp8")
-    if fp8 and case.spec.quantization is None and card.capability < serving_book().fp8_weights.capability:
+    if fp8 and case.spec.quantization is None and card.capability < fp8_from(case.ask.version):
         yield f"fp8 weights save memory but no time on {card.card}: compute capability {capability} has no fp8 units"
     cache = str(given.get("kv-cache-dtype", "")).startswith("fp8")
     if cache and card.capability < serving_book().fp8_cache.capability:
@@ -75,8 +76,15 @@ def _dtype(case: Case) -> Iterator[Problem]:
 
 
 def _quantization(case: Case) -> Iterator[Problem]:
-    """vLLM reads the method of a quantised checkpoint from the checkpoint, and refuses another one."""
+    """Hold the wished method against the card, and against the one of a checkpoint: vLLM reads that itself."""
     wished, stored = options.text(case.ask.options, "quantization"), case.spec.quantization
+    row, device = method(wished or "", case.ask.version), case.device
+    if row and device.capability < row.capability:
+        what = (
+            f"quantization {wished} needs compute capability {options.dotted(row.capability)}, {device.card} has "
+            f"{options.dotted(device.capability)}"
+        )
+        yield _problem(case, "quantization-capability", what, "choose another method, or leave quantization out")
     if wished is None or stored is None or _family(wished) == _family(stored.method):
         return
     what = f"quantization is {wished}, the model is stored as {stored.method}"
