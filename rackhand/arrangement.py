@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rackhand.catalog import engine
-from rackhand.fitting.terms import Device, Forecast, Measured
+from rackhand.fitting.known import Known
+from rackhand.fitting.terms import Device, Forecast
 from rackhand.layout.lay_out import lay_out
 from rackhand.layout.terms import Assess, Layout, LayoutWish
 from rackhand.models.spec import ModelSpec
@@ -32,7 +33,7 @@ def arrange(
     gpus: Sequence[PlannedGpu],
     spec: ModelSpec,
     settings: Settings,
-    measured: Measured | None = None,
+    known: Known = (),
 ) -> Arrangement | tuple[Problem, ...]:
     """Return the arrangement, or every reason against one.
 
@@ -42,9 +43,9 @@ def arrange(
     ask, wish = ask_of(settings), wish_of(settings)
     problems: tuple[Problem, ...] = ()
     for least in _contexts(ask, spec):
-        found = lay_out(host, gpus, spec, wish, _assess(spec, ask, measured, least))
+        found = lay_out(host, gpus, spec, wish, _assess(spec, ask, known, least))
         if isinstance(found, Layout):
-            return _settled(found, gpus, spec, ask, measured)
+            return _settled(found, gpus, spec, ask, known)
         problems = found
     return problems
 
@@ -80,21 +81,19 @@ def _contexts(ask: Ask, spec: ModelSpec) -> Iterator[int]:
     yield 0
 
 
-def _assess(spec: ModelSpec, ask: Ask, measured: Measured | None, least: int) -> Assess:
+def _assess(spec: ModelSpec, ask: Ask, known: Known, least: int) -> Assess:
     def assess(
         gpu: PlannedGpu, tensor_parallel_size: int, pipeline_parallel_size: int, share: float | None = None
     ) -> Forecast:
         ranks = Ranks(tensor=tensor_parallel_size, pipeline=pipeline_parallel_size, share=share)
-        case = Case(spec=spec, device=device_of(gpu), ask=ask, ranks=ranks, measured=measured)
+        case = Case(spec=spec, device=device_of(gpu), ask=ask, ranks=ranks, known=known)
         found = choose(case).forecast
         return replace(found, fits=found.fits and found.context >= least)
 
     return assess
 
 
-def _settled(
-    layout: Layout, gpus: Sequence[PlannedGpu], spec: ModelSpec, ask: Ask, measured: Measured | None
-) -> Arrangement:
+def _settled(layout: Layout, gpus: Sequence[PlannedGpu], spec: ModelSpec, ask: Ask, known: Known) -> Arrangement:
     """Give every instance of a layout its engine settings: those of its GPU with the least room."""
     instances, chosen = [], []
     for instance in layout.instances:
@@ -102,7 +101,7 @@ def _settled(
             tensor=instance.tensor_parallel_size, pipeline=instance.pipeline_parallel_size, share=instance.share
         )
         cases = (
-            Case(spec=spec, device=device_of(gpus[position]), ask=ask, ranks=ranks, measured=measured)
+            Case(spec=spec, device=device_of(gpus[position]), ask=ask, ranks=ranks, known=known)
             for position in instance.gpus
         )
         choice = min(map(choose, cases), key=lambda choice: choice.forecast.kv_tokens)
@@ -118,12 +117,13 @@ def _settled(
 
 def _with(instance: Instance, choice: Choice) -> Instance:
     length = next((item.value for item in choice.settings if item.name == "max-model-len"), None)
-    known = instance.forecast is not None
+    told = instance.forecast is not None
     return replace(
         instance,
         max_model_len=length,
         settings=(*instance.settings, *choice.settings),
-        forecast=choice.forecast if known else None,
+        forecast=choice.forecast if told else None,
+        basis=choice.basis if told else None,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rackhand.arrangement import Arrangement, arrange, device_of
 from rackhand.catalog.serving import serving_book
-from rackhand.fitting.terms import Measured
+from rackhand.fitting.known import Known
 from rackhand.models.spec import Attention, ModelSpec
 from rackhand.outcome import Problem
 from rackhand.plan import PlannedGpu
@@ -47,11 +47,11 @@ def arranged(
     gpus: Sequence[PlannedGpu],
     spec: ModelSpec,
     settings: Settings,
-    measured: Measured | None = None,
+    known: Known = (),
 ) -> Arrangement | tuple[Problem, ...]:
     """Arrange a model on a host, once for all hosts that are alike; a refusal names every single change that works."""
     alike = tuple(gpu if gpu.profile else replace(gpu, uuid="") for gpu in gpus)
-    found = _arranged(alike, spec, Wish(settings.model_dump_json(), settings), measured)
+    found = _arranged(alike, spec, Wish(settings.model_dump_json(), settings), known)
     if isinstance(found, Arrangement):
         return replace(found, instances=tuple(replace(instance, hosts=(host,)) for instance in found.instances))
     return tuple(replace(problem, where=host) for problem in found)
@@ -59,31 +59,27 @@ def arranged(
 
 @lru_cache(maxsize=1024)
 def _arranged(
-    gpus: tuple[PlannedGpu, ...], spec: ModelSpec, wish: Wish, measured: Measured | None
+    gpus: tuple[PlannedGpu, ...], spec: ModelSpec, wish: Wish, known: Known
 ) -> Arrangement | tuple[Problem, ...]:
-    found = arrange("", gpus, spec, wish.settings, measured)
+    found = arrange("", gpus, spec, wish.settings, known)
     if isinstance(found, Arrangement) or not any(problem.code in MEMORY_CODES for problem in found):
         return found
-    step = ", or ".join(near.words for near in nearest(gpus, spec, wish.settings, measured)) or NOTHING
+    step = ", or ".join(near.words for near in nearest(gpus, spec, wish.settings, known)) or NOTHING
     return tuple(replace(problem, next_step=step) if problem.code in MEMORY_CODES else problem for problem in found)
 
 
-def nearest(
-    gpus: Sequence[PlannedGpu], spec: ModelSpec, settings: Settings, measured: Measured | None = None
-) -> Iterator[Nearest]:
+def nearest(gpus: Sequence[PlannedGpu], spec: ModelSpec, settings: Settings, known: Known = ()) -> Iterator[Nearest]:
     """Yield every single change that brings a plan, the least intrusive first."""
-    planned = _planner(spec, measured)
+    planned = _planner(spec, known)
     for words, changed, taken in _changes(gpus, spec, settings, planned):
         found = planned(taken, changed)
         if found is not None:
             yield Nearest(words=words, settings=changed, gpus=tuple(taken), arrangement=found)
 
 
-def _planner(
-    spec: ModelSpec, measured: Measured | None
-) -> Callable[[Sequence[PlannedGpu], Settings], Arrangement | None]:
+def _planner(spec: ModelSpec, known: Known) -> Callable[[Sequence[PlannedGpu], Settings], Arrangement | None]:
     def planned(gpus: Sequence[PlannedGpu], settings: Settings) -> Arrangement | None:
-        found = arrange("", gpus, spec, settings, measured)
+        found = arrange("", gpus, spec, settings, known)
         return found if isinstance(found, Arrangement) else None
 
     return planned

@@ -55,8 +55,37 @@ class StepOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One figure of the memory bill in MiB, as predicted and as the engine reported it; None where nobody said it."""
+
+    name: str
+    predicted: float | None
+    reported: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The forecast of one instance against the truth; `percent` is by how much too many tokens were predicted.
+
+    `off` says that they differ too much; `words` are for a person. Where the engine does not run on a GPU, or nothing
+    was predicted, nothing is off.
+    """
+
+    predicted_tokens: int | None
+    reported_tokens: int | None
+    percent: float | None = None
+    concurrency: float | None = None
+    terms: tuple[Compared, ...] = ()
+    off: bool = False
+    words: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class InstanceOutcome:
-    """One vLLM server; `gate` is 'passed', 'failed' or 'not run', `text` the five tokens that it answered."""
+    """One vLLM server; `gate` is 'passed', 'failed' or 'not run', `text` the five tokens that it answered.
+
+    `memory` is None where the engine's report was read in an earlier run.
+    """
 
     name: str
     port: int
@@ -65,6 +94,7 @@ class InstanceOutcome:
     version: str = ""
     text: str = ""
     ready_s: float | None = None
+    memory: Comparison | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +112,7 @@ class HostOutcome:
     instances: tuple[InstanceOutcome, ...] = ()
     steps: tuple[StepOutcome, ...] = ()
     problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
     seconds: float = 0.0
     ssh_commands: int = 0
 

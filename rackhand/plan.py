@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rackhand.catalog import DriverSet
+from rackhand.fitting.known import Basis
 from rackhand.fitting.terms import Forecast
 from rackhand.outcome import Problem
 
@@ -25,7 +26,8 @@ class Setting:
 class Instance:
     """One vLLM server; `gpus` are positions in the plan's list of GPUs, in rank order.
 
-    `settings` are all engine settings that are emitted, the sizes of the layout among them. `cpus` is a CPU list as
+    `settings` are all engine settings that are emitted, the sizes of the layout among them; `basis` is what the
+    `forecast` was made for. `cpus` is a CPU list as
     systemd takes it ("0-15,32-47"), empty where nothing is pinned. `share` is the part of each GPU's memory where
     instances share devices; `starts_after` names the instance that must be ready first. `hosts` has one entry: an
     instance over several hosts is a later step.
@@ -39,6 +41,7 @@ class Instance:
     pipeline_parallel_size: int = 1
     settings: tuple[Setting, ...] = ()
     forecast: Forecast | None = None
+    basis: Basis | None = None
     cpus: str = ""
     numa_nodes: tuple[int, ...] = ()
     share: float | None = None

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from rackhand import checks, nearest, unfitted
+from rackhand import checks, nearest, truth, unfitted
 from rackhand.arrangement import Arrangement
 from rackhand.catalog import branch_of, driver_packages
 from rackhand.errors import RackhandError
+from rackhand.fitting.known import Known, known
 from rackhand.models.quantization_checks import refuse_quantization
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan, Plan, PlannedGpu, Refusal
@@ -29,13 +30,15 @@ def plan(host: str, survey: Survey, wishes: Wishes) -> Plan | Refusal:
     found, settings = gpus(survey), wishes.settings
     reasons = [*checks.system(host, survey, wishes), *checks.hardware(host, survey, found, settings)]
     driver = _or_reason(reasons, lambda: _driver(survey, settings, host))
-    arranged = _arranged(host, found, wishes, {reason.code for reason in reasons})
+    past = known(survey.state.measured, wishes.weights.id)
+    arranged = _arranged(host, found, wishes, past, {reason.code for reason in reasons})
     if isinstance(arranged, Arrangement):
         reasons += checks.ports(host, survey, arranged.instances)
     if reasons or driver is None or not isinstance(arranged, Arrangement):
         fits = () if isinstance(arranged, Arrangement) else arranged
         return Refusal(host=host, cards=cards(found), reasons=tuple(dict.fromkeys((*reasons, *fits))))
-    arranged = replace(arranged, warnings=(*_seen(survey, found), *wishes.warnings, *arranged.warnings))
+    lost = truth.losses(survey.state, arranged.instances)
+    arranged = replace(arranged, warnings=(*_seen(survey, found), *wishes.warnings, *arranged.warnings, *lost))
     said = tuple(words(survey, wishes, driver, arranged, found))
     return _plan(host, found, wishes, driver, arranged, said)
 
@@ -76,7 +79,7 @@ def _seen(survey: Survey, found: tuple[PlannedGpu, ...]) -> Iterator[str]:
 
 
 def _arranged(
-    host: str, found: tuple[PlannedGpu, ...], wishes: Wishes, codes: set[str]
+    host: str, found: tuple[PlannedGpu, ...], wishes: Wishes, past: Known, codes: set[str]
 ) -> Arrangement | tuple[Problem, ...]:
     """Arrange the model on the GPUs, as far as what is already refused leaves a sense in it."""
     if not found or codes & SENSELESS:
@@ -87,7 +90,7 @@ def _arranged(
     refused = refuse_quantization(wishes.spec, wishes.settings.engine_version, capability)
     if refused:
         return tuple(replace(problem, where=host) for problem in refused)
-    return nearest.arranged(host, found, wishes.spec, wishes.settings)
+    return nearest.arranged(host, found, wishes.spec, wishes.settings, past)
 
 
 def start_timeout_s(weight_bytes: int) -> int:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from typing_extensions import override
 
 from rackhand.errors import RackhandError
+from rackhand.fitting.known import Measurement, readable
 
 
 class Frozen(BaseModel):
@@ -199,7 +200,8 @@ class VenvRecord(Frozen):
 class StateFacts(Frozen):
     """What rackhand left on the host; `releases` maps each id to the digest of what now lies in it.
 
-    `drop_ins` maps instances to the digest of what their unit has that the others' have not.
+    `drop_ins` maps instances to the digest of what their unit has that the others' have not, `measured` is what engines
+    of these releases reported at their start, the newest first.
     """
 
     current: str
@@ -213,10 +215,7 @@ class StateFacts(Frozen):
     unit_sha256: str
     drop_ins: dict[str, str] = {}
     instances: tuple[UnitFacts, ...]
-
-
-def _absent(value: Any) -> Any:
-    return value or None
+    measured: Annotated[tuple[Measurement, ...], BeforeValidator(readable)] = ()
 
 
 class Survey(Frozen):
@@ -230,7 +229,7 @@ class Survey(Frozen):
     packages: Packages
     nvml: Nvml
     listeners: tuple[Listener, ...]
-    apt_lock: Annotated[LockHolder | None, BeforeValidator(_absent)]
+    apt_lock: Annotated[LockHolder | None, BeforeValidator(lambda value: value or None)]
     state: StateFacts
 
 

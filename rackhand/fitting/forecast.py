@@ -35,9 +35,7 @@ def forecast(spec: ModelSpec, device: Device, serving: Serving, measured: Measur
     Source of the rule: vLLM takes total x gpu_memory_utilization, subtracts weights, the peak of a profile run, what
     grew outside PyTorch and, on the older model runner, an estimate of its CUDA graphs; the rest is the KV cache.
     """
-    known = measured or NOTHING
-    ranks = [_rank(spec, device, serving, known, load) for load in stages(spec, serving)]
-    tight = min(ranks, key=lambda rank: rank.blocks)
+    tight = tightest(spec, device, serving, measured)
     context = serving.max_model_len or spec.max_context
     needed = tight.pool.blocks_per_sequence(context)
     blocks = tight.blocks
@@ -52,6 +50,13 @@ def forecast(spec: ModelSpec, device: Device, serving: Serving, measured: Measur
         sequences=blocks / needed,
         reasons=reasons,
     )
+
+
+def tightest(spec: ModelSpec, device: Device, serving: Serving, measured: Measured | None = None) -> Rank:
+    """Return the bill of the stage that has room for the fewest blocks."""
+    known = measured or NOTHING
+    ranks = [_rank(spec, device, serving, known, load) for load in stages(spec, serving)]
+    return min(ranks, key=lambda rank: rank.blocks)
 
 
 def _allowed(device: Device, serving: Serving) -> float:

@@ -11,7 +11,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rackhand.remote import units
+from rackhand.remote import startup, units
 
 POLL_S = 0.5
 # systemd takes this long at most to act on a start that it was asked for.
@@ -54,7 +54,10 @@ def _journal(instance: dict[str, Any], item: dict[str, Any]) -> list[str]:
 
 
 def check(instances: list[dict[str, Any]], timeout_s: int) -> list[dict[str, Any]]:
-    """Put every instance through the gate, all at once; `failure` is empty for those that passed."""
+    """Put every instance through the gate, all at once; `failure` is empty for those that passed.
+
+    Of those whose `report` is wished, `reported` says what their engines told of their memory when they started.
+    """
     with ThreadPoolExecutor(max_workers=len(instances)) as pool:
         return list(pool.map(lambda instance: _check(instance, timeout_s), instances))
 
@@ -86,6 +89,8 @@ def _settled(instance: dict[str, Any], before: dict[str, Any], result: dict[str,
         result.update(failure="engine-died", what=what)
     if result["failure"]:
         result["journal"] = units.journal(instance["name"], only=before["invocation"])
+    elif instance.get("report"):
+        result["reported"] = startup.read(after["invocation"], get(instance, "/metrics", 10)[1])
     return {**result, "unit": after}
 
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import files, options, state
+from rackhand.remote import files, measured, options, state
 from rackhand.remote.problem import Problem
 
 UNIT = Path("/etc/systemd/system/vllm@.service")
@@ -33,6 +33,7 @@ def place(
     checked = options.check(python, sorted(staging.glob("instances/*.yaml")), Path(root, "cache", "options"), timeout_s)
     if final.exists():
         owe(root, _differing(final, content))
+        measured.carry(final, staging)
         final.rename(spoilt)
     staging.rename(final)
     files.remove_tree(spoilt)

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import files
+from rackhand.remote import files, measured
 
 UNIT_FIELDS = (
     "Id",
@@ -47,6 +47,7 @@ def state(root: str, venv: str, model: str, uv: str, user: str) -> dict[str, Any
         "user": _user_exists(user),
         "unit_sha256": files.sha256(UNIT) if UNIT.is_file() else "",
         "drop_ins": {instance_of(str(path)): files.sha256(path) for path in UNIT.parent.glob(DROP_INS)},
+        "measured": measured.kept(base),
         "instances": [{**item, "owed": (base / OWED / item["name"]).exists()} for item in instances()],
     }
 
@@ -57,10 +58,15 @@ def instance_of(drop_in: str) -> str:
 
 
 def fingerprint(release: Path) -> str:
-    """Digest everything in a release that a hand could change: links, modes and contents (rackhand.render, Release)."""
+    """Digest everything in a release that a hand could change: links, modes and contents (rackhand.render, Release).
+
+    What its engines reported is no part of it: that comes later.
+    """
     lines = []
     for path in release.rglob("*"):
         name = path.relative_to(release)
+        if str(name) == measured.RECORD:
+            continue
         if path.is_symlink():
             lines.append(f"{name} -> {path.readlink()}")
         elif path.is_file():

@@ -63,11 +63,16 @@ def journal(name: str, since: float = 0.0, without: str = "", only: str = "") ->
     return [_message(entry) for entry in entries if _invocation(entry) != without and only in ("", _invocation(entry))]
 
 
-def beginning(invocation: str, lines: int) -> list[str]:
-    """Return the first journal lines of one start: what the engine said about itself, however long ago."""
+def beginning(invocation: str, lines: int, last: str = "") -> list[str]:
+    """Return the first journal lines of one start, at most to the one that holds `last`, however long ago it was."""
+    subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)
     command = ["journalctl", f"_SYSTEMD_INVOCATION_ID={invocation}", "--output", "cat", "--no-pager"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as shown:
-        found = [line.decode(errors="replace").rstrip("\n") for line in islice(shown.stdout or (), lines)]
+        found = []
+        for raw in islice(shown.stdout or (), lines):
+            found.append(raw.decode(errors="replace").rstrip("\n"))
+            if last and last in found[-1]:
+                break
         shown.terminate()
     return found
 

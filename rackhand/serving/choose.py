@@ -1,5 +1,6 @@
 """Choose one instance's engine settings: the user's options, the preset's, then context and sequences by memory."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -8,7 +9,8 @@ from typing import Any
 from rackhand.catalog import engine
 from rackhand.catalog.serving import serving_book
 from rackhand.fitting.forecast import forecast
-from rackhand.fitting.terms import Forecast
+from rackhand.fitting.known import Basis, kept, measured_for
+from rackhand.fitting.terms import Forecast, Serving
 from rackhand.plan import Setting
 from rackhand.serving import options, presets, rules
 from rackhand.serving.resolve import serving_of
@@ -19,27 +21,67 @@ BLOCK = 16
 # Steps of max-num-seqs: coarse, so that a few MiB more or less do not restart an engine.
 LADDER = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 USER, FIT = "user", "fit"
+LENGTH = "max-model-len"
 
 
 @lru_cache(maxsize=4096)
 def choose(case: Case) -> Choice:
-    """Return settings, forecast and words of one instance; the forecast holds every reason against it."""
+    """Return settings, forecast and words of one instance; the forecast holds every reason against it.
+
+    What the running release chose to fit the memory stays while it fits: a report that differs a little from its
+    forecast is no reason to restart an engine.
+    """
     applied = presets.apply(case)
     settings = (*_share(case), *_given(case), *applied.settings)
+    decided = _decided(case, settings)
+    before = kept(case.known, case.device, decided)
+    if before is not None:
+        choice = _choice(case, applied, _as_before(case, settings, dict(before)), decided)
+        if choice.forecast.fits:
+            return choice
     predicted, context = _context(case, settings)
     settings = (*settings, *_length(case, context))
-    settings = (*settings, *_sequences(case, settings, predicted))
+    return _choice(case, applied, (*settings, *_sequences(case, settings, predicted)), decided)
+
+
+def _choice(case: Case, applied: presets.Applied, settings: tuple[Setting, ...], decided: str) -> Choice:
     values = _values(settings)
-    serving = serving_of(case, values, context)
-    predicted = forecast(case.spec, case.device, serving, case.measured)
+    serving = serving_of(case, values, values.get("max-model-len"))
+    predicted = _predicted(case, serving)
     reasons = (*rules.problems(case, values, predicted.context), *predicted.reasons)
+    fit = tuple((setting.name, setting.value) for setting in settings if setting.origin == FIT)
     return Choice(
         settings=settings,
-        serving=serving,
+        basis=Basis(device=case.device, serving=serving, decided=decided, fit=fit),
         forecast=replace(predicted, fits=not reasons, reasons=reasons),
         left_out=applied.left_out,
         warnings=tuple(rules.warnings(case)),
     )
+
+
+def _decided(case: Case, settings: tuple[Setting, ...]) -> str:
+    """Digest all that decides about an instance but its memory."""
+    card = (case.device.card, case.device.capability)
+    asked = (case.ask.version, case.ask.preset, case.ask.max_model_len, case.ranks)
+    emitted = sorted((setting.name, repr(setting.value)) for setting in settings)
+    return hashlib.sha256(repr((card, asked, emitted)).encode()).hexdigest()[:12]
+
+
+def _as_before(case: Case, settings: tuple[Setting, ...], before: Mapping[str, int]) -> tuple[Setting, ...]:
+    asked = case.ask.max_model_len
+    wished = asked if isinstance(asked, int) and asked != case.spec.max_context else None
+    length = tuple(_length(case, before.get(LENGTH, wished)))
+    rest = (
+        Setting(name=name, value=value, reason="as in the running release, where it fits", origin=FIT)
+        for name, value in before.items()
+        if name != LENGTH
+    )
+    return (*settings, *length, *rest)
+
+
+def _predicted(case: Case, serving: Serving) -> Forecast:
+    """Return the forecast, with the terms that an engine of the same class reported where there was one."""
+    return forecast(case.spec, case.device, serving, measured_for(case.known, case.spec, case.device, serving))
 
 
 def _values(settings: tuple[Setting, ...]) -> dict[str, Any]:
@@ -76,7 +118,7 @@ def _context(case: Case, settings: tuple[Setting, ...]) -> tuple[Forecast, int |
 
 
 def _forecast(case: Case, values: Mapping[str, Any], context: int | None) -> Forecast:
-    return forecast(case.spec, case.device, serving_of(case, values, context), case.measured)
+    return _predicted(case, serving_of(case, values, context))
 
 
 def _rounded(tokens: int) -> int:
@@ -90,7 +132,7 @@ def _length(case: Case, context: int | None) -> Iterator[Setting]:
     reason = (
         "serve_max_model_len" if wished else f"the longest that fits; the model knows {case.spec.max_context:,} tokens"
     )
-    yield Setting(name="max-model-len", value=context, reason=reason, origin=USER if wished else FIT)
+    yield Setting(name=LENGTH, value=context, reason=reason, origin=USER if wished else FIT)
 
 
 def _sequences(case: Case, settings: tuple[Setting, ...], predicted: Forecast) -> Iterator[Setting]:

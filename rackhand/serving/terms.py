@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rackhand.catalog.serving import Preset
-from rackhand.fitting.terms import Device, Forecast, Measured, Serving
+from rackhand.fitting.known import Basis, Known
+from rackhand.fitting.terms import Device, Forecast, Serving
 from rackhand.models.spec import ModelSpec
 from rackhand.plan import Setting
 from rackhand.settings import Settings
@@ -45,13 +46,13 @@ class Ranks:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One model on one kind of GPU, what is asked of it, and what such an instance reported before."""
+    """One model on one kind of GPU, what is asked of it, and what instances of it reported before."""
 
     spec: ModelSpec
     device: Device
     ask: Ask
     ranks: Ranks = Ranks()
-    measured: Measured | None = None
+    known: Known = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +60,15 @@ class Choice:
     """The engine settings to emit, what they mean for memory, what else could be had, and what to be wary of."""
 
     settings: tuple[Setting, ...]
-    serving: Serving
+    basis: Basis
     forecast: Forecast
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def serving(self) -> Serving:
+        """The settings that memory depends on, resolved."""
+        return self.basis.serving
 
 
 def ask_of(settings: Settings) -> Ask:
