@@ -14,6 +14,7 @@ from rackhand.catalog.failures import FailureBook
 from rackhand.catalog.gpus import GpuBook
 from rackhand.catalog.memory import MemoryBook
 from rackhand.catalog.models import ModelBook
+from rackhand.catalog.pipelines import PipelineBook
 from rackhand.catalog.quantization import MethodBook
 from rackhand.catalog.ranges import RangeBook
 from rackhand.catalog.retired import RetiredBook
@@ -30,6 +31,7 @@ BOOKS: dict[str, type[Book]] = {
     "failures": FailureBook,
     "memory": MemoryBook,
     "models": ModelBook,
+    "pipelines": PipelineBook,
     "quantization": MethodBook,
     "ranges": RangeBook,
     "retired": RetiredBook,

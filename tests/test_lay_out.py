@@ -195,7 +195,7 @@ def test_wished_sizes_are_taken_though_fewer_gpus_would_do() -> None:
         ({"tensor_parallel_size": 16}, "tensor-parallel", "is 16, there are 8", "at most 8"),
         ({"tensor_parallel_size": 4, "pipeline_parallel_size": 4}, "tensor-parallel", "4 pipeline stages", "at most 2"),
         ({"pipeline_parallel_size": 9}, "pipeline-parallel", "is 9, there are 8", "at most 8"),
-        ({"pipeline_parallel_size": 33}, "pipeline-parallel", "32 layers cannot make 33", "at most 32"),
+        ({"pipeline_parallel_size": 33}, "pipeline-parallel", "cannot divide 32 layers into 33", "at most 32"),
         ({"instances": 9}, "too-many-instances", "is 9, the GPUs carry 8", "at most 8"),
         ({"port": 65_530}, "port-range", "port 65537", "at most 65528"),
         ({"shares": (0.5, 0.5)}, "gpu-shares", "add up to 1", "at most 0.47 each"),
@@ -360,3 +360,12 @@ def test_a_model_that_nobody_knows_gets_one_gpu_per_instance_or_what_is_wished()
     wished = lay_out("gpu-1", pairs(), None, replace(wish, tensor_parallel_size=2), None)
     assert isinstance(wished, Layout)
     assert sizes(wished) == [((0, 1), 2, 1), ((2, 3), 2, 1)]
+
+
+def test_a_model_of_which_vllm_makes_no_pipeline_is_never_given_one() -> None:
+    spec = replace(LLAMA_13B, architecture="Gemma3nForCausalLM")
+    assert sizes(laid(two_nodes("RTX 4090", 2), spec)) == [((0, 1), 2, 1)]
+    (problem,) = refused(switched(), spec, pipeline_parallel_size=2)
+    assert "the layers of Gemma3nForCausalLM into 2 pipeline stages" in problem.what
+    (single_host,) = refused(single("RTX 4090"), spec)
+    assert single_host.code == "does-not-fit"

@@ -7,7 +7,7 @@ from rackhand.fitting.terms import Forecast
 from rackhand.layout.choice import Bench, possible, unserved
 from rackhand.layout.terms import LayoutWish
 from rackhand.layout.topology import Gpus, Link
-from rackhand.layout.ways import Way, hindrance
+from rackhand.layout.ways import Way, hindrance, most_stages
 from rackhand.layout.words import described
 from rackhand.models.spec import ModelSpec
 from rackhand.outcome import Problem
@@ -34,11 +34,10 @@ def of_wish(host: str, gpus: int, spec: ModelSpec | None, wish: LayoutWish) -> I
         sizes = ", ".join(str(size) for size in range(1, gpus + 1) if not hindrance(spec, size))
         what = f"{tensor} GPUs cannot share {hindered} evenly"
         yield _problem(host, "tensor-parallel", what, f"set serve_tensor_parallel_size to one of {sizes}, or to 'auto'")
-    if spec and pipeline > spec.layers:
-        what = f"{spec.layers} layers cannot make {pipeline} pipeline stages"
-        yield _problem(
-            host, "pipeline-parallel", what, f"set serve_pipeline_parallel_size to at most {spec.layers}, or to 'auto'"
-        )
+    if spec and pipeline > (most := most_stages(spec, pipeline)):
+        layers = f"{spec.layers} layers" if most == spec.layers else f"the layers of {spec.architecture}"
+        what = f"vLLM cannot divide {layers} into {pipeline} pipeline stages"
+        yield _problem(host, "pipeline-parallel", what, f"set serve_pipeline_parallel_size to at most {most}")
     if total > MOST_SHARED:
         what = f"the shares of a GPU's memory add up to {total:g}, and at most {MOST_SHARED:g} can be given away"
         each = int(MOST_SHARED / len(wish.shares) * 100) / 100
@@ -133,7 +132,7 @@ def _across(hosts: int, group: Gpus, spec: ModelSpec | None, wish: LayoutWish) -
         for sets in range(len(group) // tensor, 0, -1):
             pipeline = hosts * sets
             free = wish.pipeline_parallel_size in (None, pipeline)
-            if free and (spec is None or pipeline <= spec.layers) and not hindrance(spec, tensor):
+            if free and pipeline <= most_stages(spec, pipeline) and not hindrance(spec, tensor):
                 yield Way(tensor=tensor, pipeline=pipeline, link=Link.NVLINK if tensor > 1 else Link.NONE)
 
 

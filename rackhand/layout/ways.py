@@ -2,12 +2,13 @@
 
 Sources: vLLM's ModelConfig.verify_with_parallel_config (attention heads), its QKV layer (key-value heads are divided or
 copied), `divide` in distributed/utils.py (intermediate size) and verify_group_size_divides_partition there (groups of
-quantised weights). The vocabulary is padded and may have any size.
+quantised weights), SupportsPP (pipelines). The vocabulary is padded and may have any size.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rackhand.catalog.pipelines import has_pipeline
 from rackhand.layout.terms import LayoutWish
 from rackhand.layout.topology import Link
 from rackhand.models.spec import ModelSpec
@@ -45,11 +46,18 @@ def ways(spec: ModelSpec | None, gpus: int, wish: LayoutWish) -> Iterator[Way]:
     for tensor in (wish.tensor_parallel_size,) if wish.tensor_parallel_size else range(1, gpus + 1):
         if hindrance(spec, tensor):
             continue
-        wished, most = wish.pipeline_parallel_size, min(gpus // tensor, spec.layers if spec else gpus)
+        wished, most = wish.pipeline_parallel_size, min(gpus // tensor, most_stages(spec, gpus))
         links = (Link.NONE,) if tensor == 1 else tuple(PLACES)
         for pipeline in range(1, most + 1):
             if wished in (None, pipeline):
                 yield from (Way(tensor=tensor, pipeline=pipeline, link=link) for link in links)
+
+
+def most_stages(spec: ModelSpec | None, otherwise: int) -> int:
+    """Return the most pipeline stages that a model can have, `otherwise` where nobody knows it."""
+    if spec is None:
+        return otherwise
+    return spec.layers if has_pipeline(spec.architecture) else 1
 
 
 def hindrance(spec: ModelSpec | None, tensor: int) -> str:
