@@ -96,7 +96,7 @@ def test_memory_that_others_hold_refuses_the_start_only_when_the_share_is_not_fr
 
 def test_all_reasons_are_given_at_once() -> None:
     answer = forecast(LLAMA_8B, replace(T4, free_mib=1000), replace(EAGER, max_model_len=100_000))
-    assert [reason.code for reason in answer.reasons] == ["memory-in-use", "context-too-long", "does-not-fit"]
+    assert [reason.code for reason in answer.reasons] == ["memory-in-use", "context-over-model", "does-not-fit"]
 
 
 def test_a_forced_cache_size_replaces_the_share() -> None:

@@ -143,10 +143,10 @@ def _reasons(device: Device, serving: Serving, rank: Rank, context: int, spec: M
         )
     if context > spec.max_context:
         yield Problem(
-            code="context-too-long",
+            code="context-over-model",
             what=f"{context:,} tokens are asked for and the model was made for {spec.max_context:,}",
             where=spec.name,
-            next_step=f"set the context to at most {spec.max_context}",
+            next_step=f"set serve_max_model_len to at most {spec.max_context}",
         )
     needed = rank.pool.blocks_per_sequence(context)
     if rank.left <= 0 or needed > rank.blocks:
