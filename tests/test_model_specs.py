@@ -103,6 +103,49 @@ def test_latent_attention_holds_its_up_projection_twice() -> None:
     assert (copies.elements, copies.bytes) == (0, 61 * 128 * (128 + 128) * 512 * 2)
 
 
+GEMMA_4 = {
+    "model_type": "gemma4_text",
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 30,
+    "hidden_size_per_layer_input": 256,
+    "max_position_embeddings": 131072,
+}
+
+
+def test_layers_that_read_the_cache_of_earlier_ones_keep_nothing() -> None:
+    alone = spec_from_config(GEMMA_4, "m")
+    shared = spec_from_config({**GEMMA_4, "num_kv_shared_layers": 10}, "m")
+
+    assert kept(alone) == [("sliding", 25, 512), ("full", 5, None)]
+    assert kept(shared) == [("sliding", 17, 512), ("full", 3, None)]
+    assert shared.weight_bytes > 2 * shared.parameters  # vLLM makes room for their keys and values all the same
+
+
+def test_global_layers_of_gemma_4_have_wider_heads() -> None:
+    full = next(group for group in spec_from_config(GEMMA_4, "m").groups if group.attention is Attention.FULL)
+
+    assert (full.key_size, full.value_size) == (512, 512)
+
+
+def test_a_mixture_can_list_its_sparse_layers() -> None:
+    kinds = ["dense", *["sparse"] * 60]
+    first = {**DEEPSEEK_V3, "first_k_dense_replace": None, "mlp_layer_types": kinds}
+
+    assert spec_from_config(first, "m") == spec_from_config({**DEEPSEEK_V3, "first_k_dense_replace": 1}, "m")
+
+
+def test_nemotron_h_can_spell_its_layers_out() -> None:
+    words = {"M": "mamba", "-": "mlp", "*": "attention"}
+    pattern = PUBLISHED["nemotron-nano-9b-v2"]["config"]["hybrid_override_pattern"]
+    spelt = [words[letter] for letter in pattern]
+    found = spec("nemotron-nano-9b-v2", hybrid_override_pattern=None, layers_block_type=spelt)
+
+    assert found == spec("nemotron-nano-9b-v2")
+
+
 def test_one_key_value_head_serves_all_queries_of_falcon_7b() -> None:
     assert spec("falcon-7b").kv_heads == 1
     assert spec("falcon-40b").kv_heads == 8

@@ -14,7 +14,10 @@ KV_HEADS = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_gro
 
 @dataclass(frozen=True, kw_only=True)
 class Heads:
-    """The shape of attention in elements; `window` in tokens, `equal`: values are the keys."""
+    """The shape of attention in elements; `window` in tokens, `equal`: values are the keys.
+
+    `borrowed`: the layer reads the cache of an earlier one, and vLLM makes room for weights that are never used.
+    """
 
     hidden: int
     heads: int
@@ -24,6 +27,7 @@ class Heads:
     window: int | None = None
     chunked: bool = False
     equal: bool = False
+    borrowed: bool = False
 
 
 def heads(text: Reader) -> Heads:
@@ -70,9 +74,9 @@ def grouped(shape: Heads, family: Family, text: Reader, prefix: str) -> Iterator
         shape.kv_heads * shape.value_size,
     )
     yield Matrix("attention", f"{prefix}.q_proj", queries * (2 if family.output_gate else 1), shape.hidden)
-    yield Matrix("key-value", f"{prefix}.k_proj", keys, shape.hidden)
+    yield Matrix("key-value", f"{prefix}.k_proj", keys, shape.hidden, copied=shape.borrowed)
     # Where values are the keys, vLLM loads the weights into both places.
-    yield Matrix("key-value", f"{prefix}.v_proj", values, shape.hidden, copied=shape.equal)
+    yield Matrix("key-value", f"{prefix}.v_proj", values, shape.hidden, copied=shape.equal or shape.borrowed)
     yield Matrix("attention", f"{prefix}.o_proj", shape.hidden, shape.heads * shape.value_size)
     if says(text, family.qkv_bias):
         yield Matrix("biases", f"{prefix}.qkv_proj.bias", queries + keys + values)
@@ -86,8 +90,13 @@ def grouped(shape: Heads, family: Family, text: Reader, prefix: str) -> Iterator
 def _qk_norms(shape: Heads, family: Family, text: Reader, prefix: str) -> Iterator[Matrix]:
     if family.qk_norm is QkNorm.NONE or (family.qk_norm_key and not text.flag(family.qk_norm_key)):
         return
-    normed = 2 if family.qk_norm is QkNorm.HEAD else shape.heads + shape.kv_heads
-    yield Matrix("norms", f"{prefix}.qk_norm", normed * shape.key_size)
+    yield Matrix("norms", f"{prefix}.qk_norm", shape.key_size * _normed(shape, family))
+
+
+def _normed(shape: Heads, family: Family) -> int:
+    if shape.borrowed:
+        return 1
+    return 2 if family.qk_norm is QkNorm.HEAD else shape.heads + shape.kv_heads
 
 
 def says(text: Reader, trait: Trait) -> bool:

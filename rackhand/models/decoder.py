@@ -1,7 +1,7 @@
 """All weights of a decoder, layer by layer, and what each layer keeps of a sequence."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rackhand.models import attention, feedforward, plan, state
 from rackhand.models.attention import Heads
@@ -66,7 +66,8 @@ class Decoder:
     def _layer(self, layer: Layer, prefix: str) -> Iterator[Matrix]:
         yield Matrix("norms", f"{prefix}.norms", self._norms() * self.heads.hidden)
         if layer.mixer is Mixer.ATTENTION:
-            shape = attention.in_layer(self.heads, self.text, layer)
+            borrowed = layer.number >= len(self.layers) - self._sharing
+            shape = replace(attention.in_layer(self.heads, self.text, layer), borrowed=borrowed)
             yield from attention.grouped(shape, self.family, self.text, f"{prefix}.self_attn")
         elif layer.mixer is Mixer.LATENT:
             yield from attention.compressed(attention.latent(self.text), f"{prefix}.self_attn")

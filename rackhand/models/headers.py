@@ -33,8 +33,11 @@ def from_headers(
             for share, where in _shares(spec, part_of(name, tensor), computed):
                 elements[where] += round(share * tensor.elements)
                 taken[where] += round(share * _loaded(name, tensor, stored))
+    there = {name.partition("layers.")[2] for name in tensors}
     for matrix in matrices:
-        taken[matrix.part] += size_of(matrix, stored) if matrix.copied else 0
+        # Room that vLLM makes for weights that it does not use may have some in the files.
+        if matrix.copied and f"{matrix.name.partition('layers.')[2]}.weight" not in there:
+            taken[matrix.part] += size_of(matrix, stored)
     counts = elements if spec.quantization is None else {name: computed.get(name, elements[name]) for name in PARTS}
     found = tuple(part(name, counts[name], taken[name]) for name in PARTS if taken[name])
     return replace(spec, parts=found, weights_source="headers", source=spec.source.partition("estimated tower")[0])
