@@ -53,7 +53,8 @@ def _facts(answer: Answer) -> Iterator[str]:
     if answer.spec is not None:
         spec = answer.spec
         stored = spec.quantization.method if spec.quantization else spec.dtype
-        yield f"{spec.parameters / 1e9:.1f}B parameters, {stored}"
+        count = spec.parameters
+        yield f"{f'{count / 1e9:.1f}B' if count >= 1e9 else f'{count / 1e6:.1f}M'} parameters, {stored}"
     context = answer.forecast.context if answer.forecast else answer.context
     if isinstance(context, int):
         yield f"context {context:,}"
