@@ -7,6 +7,7 @@ from rackhand.catalog.gpus import CardRow, gpu_book
 from rackhand.errors import RackhandError
 
 MOST = 64
+SEPARATOR = re.compile(r"[+,;]")
 # Counts stand before the name with a sign or a space (2xL4, 2 L4), or behind it with a sign (L4x2, L4:2).
 BEFORE = re.compile(r"(\d+)\s*(?:[x×*]\s*|\s(?=[a-z]))(\S.*)")  # noqa: RUF001 — the sign that people type
 BEHIND = re.compile(r"(.*\S)\s*(?:\s[x×*]|[×*:]|(?<=\d)x)\s*(\d+)")  # noqa: RUF001 — the sign that people type
@@ -26,7 +27,7 @@ def parse(text: str, where: str = "--gpu") -> Gpus:
     Raises RackhandError `unknown-gpu` for no such card (with near names), for a name that fits cards of different
     memory (with all of them), and for a count outside 1 to 64.
     """
-    return tuple(_counted(part.strip(), where) for part in re.split(r"[+,;]", text))
+    return tuple(_counted(part.strip(), where) for part in SEPARATOR.split(text))
 
 
 def find(name: str, where: str = "--gpu") -> CardRow:

@@ -201,6 +201,17 @@ def test_a_mixed_set_is_split_into_groups_of_equal_cards(ask: Asked) -> None:
     assert "L4: taken to be joined by PCIe alone" in out
 
 
+def test_a_slice_is_refused_with_its_reason_and_the_rest_of_a_set_is_planned(ask: Asked) -> None:
+    refused = ask.json("--context", "8192", gpu="7xH100-SXM-80GB-MIG-3g.40gb")
+    assert [reason["code"] for reason in refused["reasons"]] == ["mig"]
+    assert refused["gpu"] == "7\N{MULTIPLICATION SIGN} H100 SXM5 80GB 3g.40gb"
+    assert refused["gpus"][0]["profile"] == "3g.40gb"
+    assert 40_000 < refused["gpus"][0]["memory_mib"] < 41_000
+    mixed = ask.json("--context", "8192", gpu="A100-80GB:3g.40gb+L40S")
+    assert [each["gpus"] for each in mixed["instances"]] == [[1]]
+    assert any("MIG" in words for words in mixed["layout"])
+
+
 def test_fewer_instances_can_be_asked_for(ask: Asked) -> None:
     assert len(ask.json("--instances", "1", gpu="4xH100-SXM-80GB")["instances"]) == 1
     refused = ask.json("--instances", "9", gpu="4xH100-SXM-80GB")
@@ -276,6 +287,7 @@ def test_a_card_that_vllm_has_no_kernels_for_is_refused_by_name(ask: Asked) -> N
     [
         (("--gpu", "Voodoo2"), "[unknown-gpu]"),
         (("--gpu", "0xL4"), "[unknown-gpu]"),
+        (("--gpu", "L4-MIG-3g.40gb"), "has no slice of 40 GB"),
         (("--gpu", "L4", "--context", "many"), "--context: 'many' is no whole number"),
         (("--gpu", "L4", "--context", "0"), "at least 16"),
         (("--gpu", "L4", "--preset", "latncy"), "did you mean latency?"),

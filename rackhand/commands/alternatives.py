@@ -81,7 +81,7 @@ def _cards(found: Nearest) -> str:
 
 def _other_cards(posed: Posed) -> Iterator[Alternative]:
     """Yield the smallest set of each other card that carries the model."""
-    own, free_mib = {gpu.card for gpu in posed.gpus}, posed.gpus[0].free_mib
+    own, free_mib = {gpu.card for gpu in posed.gpus if not gpu.mig}, posed.gpus[0].free_mib
     for card in CARDS:
         if paper.gpus(card)[0].card in own:
             continue

@@ -129,7 +129,7 @@ def bars(instances: Sequence[Instance], gpus: Sequence[PlannedGpu]) -> tuple[Bar
     alike: dict[tuple[Forecast, str], list[Instance]] = {}
     for instance in instances:
         if instance.forecast is not None:
-            alike.setdefault((instance.forecast, gpus[instance.gpus[0]].card), []).append(instance)
+            alike.setdefault((instance.forecast, shown_gpu(gpus[instance.gpus[0]])), []).append(instance)
     return tuple(
         bar(_label(group, card), note(forecast), forecast, usable_mib(gpus[group[0].gpus[0]]))
         for (forecast, card), group in alike.items()
@@ -144,6 +144,11 @@ def note(forecast: Forecast) -> str:
         return f"longest context that would fit: {forecast.max_context:,} tokens"
     sequences = f"{forecast.sequences:,.1f} sequences of {forecast.context:,} tokens at once"
     return f"{forecast.kv_tokens:,} KV tokens: {sequences}, or one of up to {forecast.max_context:,}"
+
+
+def shown_gpu(gpu: PlannedGpu) -> str:
+    """Name a GPU: its card, and the profile of a slice."""
+    return f"{gpu.card} {gpu.profile}".strip()
 
 
 def usable_mib(gpu: PlannedGpu) -> int:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from rackhand.arrangement import arrange, device_of
 from rackhand.catalog import check_options
 from rackhand.commands import asking, paper
-from rackhand.commands.answer import Alternative, Answer
+from rackhand.commands.answer import Alternative, Answer, shown_gpu
 from rackhand.commands.question import Question
 from rackhand.fitting.terms import Forecast
 from rackhand.hardware import describe
@@ -100,7 +100,7 @@ def blank(model: str, spec: ModelSpec | None, gpus: tuple[PlannedGpu, ...], sett
         model=model,
         spec=spec,
         gpus=gpus,
-        cards=describe(gpu.card for gpu in gpus),
+        cards=describe(map(shown_gpu, gpus)),
         version=settings.engine_version,
         preset=settings.serve_preset,
         context=settings.serve_max_model_len,
@@ -112,7 +112,7 @@ def nearest(posed: Posed) -> Forecast | None:
     if not posed.gpus:
         return None
     first, wished = posed.gpus[0], posed.settings
-    alike = sum(gpu.card == first.card for gpu in posed.gpus)
+    alike = 1 if first.mig else sum(gpu.card == first.card for gpu in posed.gpus)
     possible = [size for size in SIZES if size <= alike and posed.spec.heads % size == 0]
     tensor, pipeline = wished.serve_tensor_parallel_size, wished.serve_pipeline_parallel_size
     ranks = Ranks(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from rackhand.commands.answer import Alternative, Answer, bars, note, usable_mib
+from rackhand.commands.answer import Alternative, Answer, bars, note, shown_gpu, usable_mib
 from rackhand.outcome import Problem
 from rackhand.picture.bars import Bar, bar
 from rackhand.picture.text import draw
@@ -37,7 +37,7 @@ def pictured(answer: Answer) -> tuple[Bar, ...]:
     if answer.forecast is None:
         return ()
     gpu = answer.gpus[0]
-    return (bar(f"What one {gpu.card} would hold", note(answer.forecast), answer.forecast, usable_mib(gpu)),)
+    return (bar(f"What one {shown_gpu(gpu)} would hold", note(answer.forecast), answer.forecast, usable_mib(gpu)),)
 
 
 def _head(answer: Answer, terminal: Terminal) -> list[str]:
@@ -73,7 +73,7 @@ def _instance_row(instance: Instance, gpus: Sequence[PlannedGpu]) -> tuple[str, 
     context = forecast.context if forecast else instance.max_model_len
     return (
         instance.name,
-        f"{_positions(instance.gpus)} {gpus[instance.gpus[0]].card}",
+        f"{_positions(instance.gpus)} {shown_gpu(gpus[instance.gpus[0]])}",
         _split(instance),
         str(instance.port),
         f"{context:,}" if context else "?",
