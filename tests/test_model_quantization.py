@@ -89,6 +89,24 @@ def test_one_layer_can_be_ignored_by_name_expression_or_wildcard(pattern: str) -
     assert ignoring.weight_bytes - spec(COMPRESSED).weight_bytes == pytest.approx(14336 * 4096, rel=0.001)
 
 
+@pytest.mark.parametrize(
+    ("quantization", "bytes_each"),
+    [
+        ({"quant_method": "fp8"}, 1),
+        ({"quant_method": "fp8", "ignored_layers": ["re:vision_tower.*"]}, 2),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 2),
+    ],
+)
+def test_a_tower_is_packed_unless_the_method_or_a_pattern_spares_it(
+    quantization: dict[str, Any], bytes_each: int
+) -> None:
+    outer = {"model_type": "gemma3", "text_config": {**LLAMA, "model_type": "gemma3_text"}, "vision_config": {"a": 1}}
+    found = spec_from_config({**outer, "quantization_config": quantization}, "m")
+    tower = next(part for part in found.parts if part.name == "vision-linear")
+
+    assert tower.bytes == pytest.approx(bytes_each * tower.elements, rel=0.001)
+
+
 def test_mxfp4_packs_the_experts_alone() -> None:
     moe = {"num_local_experts": 8, "num_experts_per_tok": 2, "model_type": "mixtral"}
     found = {part.name: part for part in spec({"quant_method": "mxfp4"}, **moe).parts}

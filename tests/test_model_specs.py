@@ -97,10 +97,14 @@ def test_the_indexer_of_sparse_latent_attention_keeps_132_bytes_more() -> None:
     assert [(group.key_size, group.layers) for group in found.groups] == [(576, 61), (66, 61)]
 
 
-def test_latent_attention_holds_its_up_projection_twice() -> None:
-    copies = next(part for part in spec_from_config(DEEPSEEK_V3, "v3").parts if part.name == "latent-copies")
+def test_a_packed_up_projection_of_latent_attention_is_held_again_in_16_bits() -> None:
+    packed = spec_from_config(DEEPSEEK_V3, "v3")
+    plain = spec_from_config({**DEEPSEEK_V3, "quantization_config": None}, "v3")
+    copies = next(part for part in packed.parts if part.name == "latent-copies")
 
     assert (copies.elements, copies.bytes) == (0, 61 * 128 * (128 + 128) * 512 * 2)
+    assert "latent-copies" not in {part.name for part in plain.parts}
+    assert plain.weight_bytes == pytest.approx(2 * plain.parameters, rel=1e-6)
 
 
 GEMMA_4 = {

@@ -156,10 +156,9 @@ def compressed(shape: Latent, prefix: str) -> Iterator[Matrix]:
     yield Matrix("norms", f"{prefix}.kv_a_layernorm", shape.kv_rank)
     yield Matrix("attention", f"{prefix}.kv_b_proj", shape.heads * (shape.nope + shape.value), shape.kv_rank)
     yield Matrix("attention", f"{prefix}.o_proj", shape.hidden, shape.heads * shape.value)
-    # For decoding vLLM keeps the up-projection a second time, in 16 bits (layers/attention/mla_attention.py in 0.26.0).
-    yield Matrix(
-        "latent-copies", f"{prefix}.W_UK_UV", shape.heads * (shape.nope + shape.value), shape.kv_rank, copied=True
-    )
+    # vLLM keeps a packed up-projection again in 16 bits, for decoding (layers/attention/mla_attention.py in 0.26.0).
+    again = f"{prefix}.kv_b_proj.again"
+    yield Matrix("latent-copies", again, shape.heads * (shape.nope + shape.value), shape.kv_rank, copied=True)
     if shape.index_heads:
         yield from _indexer(shape, f"{prefix}.indexer")
 

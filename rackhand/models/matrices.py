@@ -83,7 +83,9 @@ def part(name: str, elements: int, size: int) -> Part:
 
 
 def size_of(matrix: Matrix, storage: Storage) -> int:
-    """Return the bytes of a weight as stored."""
+    """Return the bytes of a weight as stored; an up-projection that is not packed needs no second copy."""
+    if matrix.part == "latent-copies" and not storage.packing("attention", matrix.name):
+        return 0
     if matrix.fixed_bytes is not None:
         return matrix.elements * matrix.fixed_bytes
     if PARTS[matrix.part].linear and (packing := storage.packing(matrix.part, matrix.name)):

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from rackhand.models.spec import Quantization
 
+WEIGHT_ONLY = ("auto_awq", "auto_gptq", "inc")
+TOWER_WORDS = ("vis", "tower", "projector", "mlp1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
@@ -47,10 +50,18 @@ class Storage:
         """Return the format of a linear module, None when it is stored unquantised."""
         if not self.rules or (self.parts is not None and part not in self.parts):
             return None
-        if any(matches(pattern, module) for pattern in self.ignored):
+        if any(matches(pattern, module) for pattern in self.ignored) or (
+            part == "vision-linear" and self._spares_towers
+        ):
             return None
         found = (rule for targets, rule in self.rules if any(matches(target, module) for target in targets))
         return next(found, None)
+
+    @property
+    def _spares_towers(self) -> bool:
+        """Say whether towers are left alone: always by weight-only methods, else where a pattern speaks of one."""
+        weight_only = self.quantization is not None and self.quantization.method in WEIGHT_ONLY
+        return weight_only or any(word in pattern for pattern in self.ignored for word in TOWER_WORDS)
 
 
 def matches(pattern: str, module: str) -> bool:
