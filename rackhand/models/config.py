@@ -37,19 +37,24 @@ def spec_from_config(
     what vLLM skips), or computed. Raises RackhandError `model-unsupported` (not a decoder, or numbers are missing) or
     `model-config` (nonsense).
     """
-    if not isinstance(config, Mapping):
-        raise RackhandError("model-config", "config.json is not a JSON object", name, "download the model again")
-    top = Reader(config, name)
+    top = _top(config, name)
     text, family, source = _text(top)
-    model = decoder.read(text, family, text.text("model_type"), tied=_tied(top, text, family), element_bytes=2)
+    model = decoder.read(
+        text, family, text.text("model_type"), tied=_tied(top, text, family), element_bytes=ELEMENT_BYTES
+    )
     stored = storage(_quantization(top, text, quantize_config), ELEMENT_BYTES, name)
     tower = towers.read(top, model.heads.hidden)
     matrices = [*model.matrices(), *tower.matrices]
-    spec = _spec(top, model, name, matrices, stored)
-    spec = replace(spec, multimodal=tower.kinds, source=source or tower.source)
+    spec = replace(_spec(top, model, name, matrices, stored), multimodal=tower.kinds, source=source or tower.source)
     if tensors:
         return from_headers(spec, tensors, matrices, stored)
     return from_index(spec, total_bytes, tensor_names, matrices, stored) if total_bytes else spec
+
+
+def _top(config: Any, name: str) -> Reader:
+    if not isinstance(config, Mapping):
+        raise RackhandError("model-config", "config.json is not a JSON object", name, "download the model again")
+    return Reader(config, name)
 
 
 def _spec(top: Reader, model: Decoder, name: str, matrices: Iterable[Matrix], stored: Storage) -> ModelSpec:
