@@ -62,14 +62,18 @@ class Terminal:
         return Text(self.say(text), style=style)
 
     def table(
-        self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], right: Sequence[str] = ()
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str | Text]],
+        right: Sequence[str] = (),
+        whole: Sequence[str] = (),
     ) -> list[str]:
-        """Draw a table; columns named in `right` are numbers, the last one wraps."""
+        """Draw a table; columns named in `right` are numbers. They, the first and those in `whole` never wrap."""
         grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
         for name in columns:
-            wraps = name == columns[-1] and name not in right
+            fixed = name == columns[0] or name in right or name in whole
             grid.add_column(
-                self.say(name), no_wrap=not wraps, overflow="fold", justify="right" if name in right else "left"
+                self.say(name), no_wrap=fixed, overflow="fold", justify="right" if name in right else "left"
             )
         for row in rows:
             grid.add_row(*(cell if isinstance(cell, Text) else Text(self.say(cell)) for cell in row))

@@ -16,6 +16,7 @@ from rackhand.commands import show
 from rackhand.commands.answer import Answer
 from rackhand.commands.words import words
 from rackhand.picture.bars import cells
+from rackhand.plan import Setting
 from rackhand.terminal import Terminal
 from tests.answers import answer, forecast, instance, mixed, refused, too_large
 
@@ -105,6 +106,20 @@ def test_instances_that_are_alike_share_a_bar_and_a_list_of_settings() -> None:
     assert text.count("weights ") == 1
     assert "qwen3-8b-0 to qwen3-8b-1" in text
     assert text.count("Every setting is vLLM's own default.") == 1
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_long_names_are_told_whole(width: int) -> None:
+    from dataclasses import replace
+
+    name, value = "a-model-with-a-rather-long-name-480b-instruct", {"cudagraph_capture_sizes": list(range(1, 30))}
+    setting = Setting(name="compilation-config", value=value, reason="given with --set", origin="user")
+    servers = [replace(each, name=f"{name}-{each.port}", settings=(setting,)) for each in answer().instances]
+    text = words(answer(instances=tuple(servers)), Terminal(width=width))
+    assert f"{name}-8000" in text
+    assert f"{name}-8001" in text
+    assert "29]}" in text
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_every_setting_comes_with_its_reason_and_its_origin() -> None:

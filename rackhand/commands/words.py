@@ -1,6 +1,7 @@
 """An answer in words: the table of instances, the bill as a bar, every setting's reason, what else would work."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 
 from rackhand.commands.answer import Alternative, Answer, bars, note, shown_gpu, usable_mib
 from rackhand.outcome import Problem
@@ -9,6 +10,7 @@ from rackhand.picture.text import draw
 from rackhand.plan import Instance, PlannedGpu, Setting
 from rackhand.terminal import Terminal
 
+SHORT = ("instance", "GPU", "split", "port", "KV tokens", "sequences")
 NUMBERS = ("port", "context", "KV tokens", "sequences", "instances", "up to")
 
 
@@ -61,25 +63,33 @@ def _facts(answer: Answer) -> Iterator[str]:
 
 
 def instance_table(instances: Sequence[Instance], gpus: Sequence[PlannedGpu], terminal: Terminal) -> list[str]:
-    """Draw one row per instance."""
-    if not instances:
-        return []
-    columns = ("instance", "GPU", "split", "port", "context", "KV tokens", "sequences")
-    return terminal.table(columns, [_instance_row(instance, gpus) for instance in instances], NUMBERS)
+    """Draw one row per instance; where that is too wide, what the bars say anyway is left out, then lines do."""
+    rows = [_instance_row(instance, gpus) for instance in instances]
+    for columns in (tuple(rows[0]), SHORT) if rows else ():
+        widths = (max(len(text) for text in (name, *(row[name] for row in rows))) + 2 for name in columns)
+        if sum(widths) <= terminal.width:
+            return terminal.table(columns, [[row[name] for name in columns] for row in rows], NUMBERS)
+    return [line for row in rows for line in terminal.paragraph(_told(row), later="  ")]
 
 
-def _instance_row(instance: Instance, gpus: Sequence[PlannedGpu]) -> tuple[str, ...]:
+def _instance_row(instance: Instance, gpus: Sequence[PlannedGpu]) -> dict[str, str]:
     forecast = instance.forecast
     context = forecast.context if forecast else instance.max_model_len
-    return (
-        instance.name,
-        f"{_positions(instance.gpus)} {shown_gpu(gpus[instance.gpus[0]])}",
-        _split(instance),
-        str(instance.port),
-        f"{context:,}" if context else "?",
-        f"{forecast.kv_tokens:,}" if forecast else "?",
-        f"{forecast.sequences:,.1f}" if forecast else "?",
-    )
+    return {
+        "instance": instance.name,
+        "GPU": _positions(instance.gpus),
+        "card": shown_gpu(gpus[instance.gpus[0]]),
+        "split": _split(instance),
+        "port": str(instance.port),
+        "context": f"{context:,}" if context else "?",
+        "KV tokens": f"{forecast.kv_tokens:,}" if forecast else "?",
+        "sequences": f"{forecast.sequences:,.1f}" if forecast else "?",
+    }
+
+
+def _told(row: Mapping[str, str]) -> str:
+    name, *facts = (row[column] for column in SHORT)
+    return f"{name}: " + ", ".join(f"{column} {text}" for column, text in zip(SHORT[1:], facts, strict=True))
 
 
 def _positions(positions: Sequence[int]) -> str:
@@ -131,7 +141,7 @@ def _written(alternative: Alternative, typed: bool) -> str:
 
 
 def _value(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def alternative_table(alternatives: Sequence[Alternative], terminal: Terminal, *, typed: bool) -> list[str]:
