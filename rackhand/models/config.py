@@ -33,9 +33,8 @@ def spec_from_config(
 ) -> ModelSpec:
     """Compute a model's spec from its config.json; `name` is for messages and the spec alone.
 
-    Bytes are those of `tensors` (safetensors headers), or scaled to `total_bytes` (an index, whose `tensor_names` tell
-    what vLLM skips), or computed. Raises RackhandError `model-unsupported` (not a decoder, or numbers are missing) or
-    `model-config` (nonsense).
+    Bytes are those of `tensors` (safetensors headers), scaled to `total_bytes` (an index, whose `tensor_names` tell what
+    vLLM skips), or computed. Raises RackhandError `model-unsupported` (no decoder, numbers missing) or `model-config`.
     """
     top = _top(config, name)
     text, family, source = _text(top)
