@@ -21,7 +21,7 @@ MOST_NAMES = 8
 def text(hosts: Sequence[HostVerdict], terminal: Terminal) -> str:
     """Return the table of all hosts, what stands behind each row, and a sentence."""
     rows = [_row(host, terminal) for host in hosts]
-    blocks = ["\n".join(terminal.table(COLUMNS, rows, NUMBERS, ("status",)))] if rows else []
+    blocks = ["\n".join(terminal.table(COLUMNS, rows, NUMBERS, ("status", "driver", "vLLM")))] if rows else []
     alike: dict[str, list[str]] = {}
     for host in hosts:
         alike.setdefault(_behind(host, terminal), []).append(host.name)
