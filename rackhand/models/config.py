@@ -10,7 +10,6 @@ from rackhand.models import decoder, limits, towers
 from rackhand.models.decoder import Decoder
 from rackhand.models.families import FAMILIES, LLAMA, STRANGE, Family
 from rackhand.models.headers import from_headers, from_index
-from rackhand.models.matrices import Matrix, parts
 from rackhand.models.packing import Storage
 from rackhand.models.quantization import storage
 from rackhand.models.reading import Reader
@@ -33,8 +32,8 @@ def spec_from_config(
 ) -> ModelSpec:
     """Compute a model's spec from its config.json; `name` is for messages and the spec alone.
 
-    Bytes are those of `tensors` (safetensors headers), scaled to `total_bytes` (an index, whose `tensor_names` tell what
-    vLLM skips), or computed. Raises RackhandError `model-unsupported` (no decoder, numbers missing) or `model-config`.
+    Bytes are those of `tensors` (safetensors headers), scaled to `total_bytes` (an index, whose `tensor_names` tell
+    what vLLM skips), or computed. Raises RackhandError `model-unsupported` or `model-config`.
     """
     top = _top(config, name)
     text, family, source = _text(top)
@@ -43,7 +42,7 @@ def spec_from_config(
     )
     stored = storage(_quantization(top, text, quantize_config), ELEMENT_BYTES, name)
     tower = towers.read(top, model.heads.hidden)
-    matrices = [*model.matrices(), *tower.matrices]
+    matrices = (*model.matrices(), *tower.matrices)
     spec = replace(_spec(top, model, name, matrices, stored), multimodal=tower.kinds, source=source or tower.source)
     if tensors:
         return from_headers(spec, tensors, matrices, stored)
@@ -56,7 +55,7 @@ def _top(config: Any, name: str) -> Reader:
     return Reader(config, name)
 
 
-def _spec(top: Reader, model: Decoder, name: str, matrices: Iterable[Matrix], stored: Storage) -> ModelSpec:
+def _spec(top: Reader, model: Decoder, name: str, stored: Storage, source: str) -> ModelSpec:
     text = model.text
     return ModelSpec(
         name=name,
@@ -71,12 +70,13 @@ def _spec(top: Reader, model: Decoder, name: str, matrices: Iterable[Matrix], st
         head_size=model.heads.key_size,
         max_context=limits.max_context(text, top.text("model_type") or model.kind),
         groups=merged(model.groups()),
-        parts=parts(matrices, stored),
+        parts=(),
         weights_source="computed",
         quantization=stored.quantization,
         experts=model.mixture.experts if model.mixture else None,
         tied_embeddings=model.tied,
         needs_remote_code=model.kind not in FAMILIES and "auto_map" in top,
+        source=source,
     )
 
 
