@@ -10,6 +10,7 @@ from rackhand.models import decoder, limits, towers
 from rackhand.models.decoder import Decoder
 from rackhand.models.families import FAMILIES, LLAMA, STRANGE, Family
 from rackhand.models.headers import from_headers, from_index
+from rackhand.models.matrices import parts
 from rackhand.models.packing import Storage
 from rackhand.models.quantization import storage
 from rackhand.models.reading import Reader
@@ -37,13 +38,12 @@ def spec_from_config(
     """
     top = _top(config, name)
     text, family, source = _text(top)
-    model = decoder.read(
-        text, family, text.text("model_type"), tied=_tied(top, text, family), element_bytes=ELEMENT_BYTES
-    )
+    model = decoder.read(text, family, tied=_tied(top, text, family), element_bytes=ELEMENT_BYTES)
     stored = storage(_quantization(top, text, quantize_config), ELEMENT_BYTES, name)
     tower = towers.read(top, model.heads.hidden)
     matrices = (*model.matrices(), *tower.matrices)
-    spec = replace(_spec(top, model, name, matrices, stored), multimodal=tower.kinds, source=source or tower.source)
+    spec = _spec(top, model, name, stored, source or tower.source)
+    spec = replace(spec, parts=parts(matrices, stored), multimodal=tower.kinds)
     if tensors:
         return from_headers(spec, tensors, matrices, stored)
     return from_index(spec, total_bytes, tensor_names, matrices, stored) if total_bytes else spec

@@ -114,8 +114,9 @@ class Decoder:
         yield Matrix("norms", "model.per_layer_projection_norm", self._per_layer)
 
 
-def read(text: Reader, family: Family, kind: str, *, tied: bool, element_bytes: int) -> Decoder:
-    """Read a decoder of model type `kind`; raises RackhandError."""
+def read(text: Reader, family: Family, *, tied: bool, element_bytes: int) -> Decoder:
+    """Read a decoder; raises RackhandError."""
+    kind = text.text("model_type")
     heads = attention.heads(text)
     count = len(plan.letters(text, kind)) or text.size(*LAYERS, most=MOST_LAYERS)
     enabled = kind != "gemma4_text" or text.flag("enable_moe_block")
