@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rackhand.fitting.terms import Forecast
 from rackhand.layout.lay_out import lay_out
-from rackhand.layout.terms import Layout, LayoutWish
+from rackhand.layout.terms import Assess, Layout, LayoutWish
 from rackhand.layout.ways import hindrance
 from rackhand.models.spec import ModelSpec
 from rackhand.outcome import Problem
@@ -19,13 +20,14 @@ from tests.gpu_hosts import CARDS, addresses, assessing, gpu, pairs, single, sli
 from tests.specs import LLAMA_8B, LLAMA_13B, LLAMA_70B
 from tests.surveys import address
 
+WISH = LayoutWish(name="llama", port=8000)
 Sizes = list[tuple[tuple[int, ...], int, int]]
 
 
 def answer(
     gpus: Sequence[PlannedGpu], spec: ModelSpec, context: int | None = 4096, **wished: Any
 ) -> Layout | tuple[Problem, ...]:
-    wish = replace(LayoutWish(name="llama", port=8000), **wished)
+    wish = replace(WISH, **wished)
     return lay_out("gpu-1", gpus, spec, wish, assessing(spec, context))
 
 
@@ -290,7 +292,7 @@ HOST = st.lists(
     st.tuples(st.sampled_from(sorted(CARDS)), st.integers(-1, 1), st.booleans(), st.sampled_from([None, 0, 20_000])),
     max_size=9,
 )
-WISH = st.fixed_dictionaries(
+WISHED = st.fixed_dictionaries(
     {
         "instances": st.none() | st.integers(1, 9),
         "tensor_parallel_size": st.none() | st.integers(1, 8),
@@ -310,7 +312,7 @@ def built(drawn: Sequence[tuple[str, int, bool, int | None]]) -> list[PlannedGpu
 
 
 @settings(deadline=None)
-@given(HOST, SPEC, WISH)
+@given(HOST, SPEC, WISHED)
 def test_whatever_is_asked_the_layout_holds_its_promises(
     drawn: list[tuple[str, int, bool, int | None]], spec: ModelSpec, wish: dict[str, Any]
 ) -> None:
@@ -334,7 +336,7 @@ def test_whatever_is_asked_the_layout_holds_its_promises(
 
 
 @settings(deadline=None)
-@given(HOST, SPEC, WISH, st.randoms(use_true_random=False))
+@given(HOST, SPEC, WISHED, st.randoms(use_true_random=False))
 def test_the_order_in_which_gpus_are_listed_changes_nothing_but_positions(
     drawn: list[tuple[str, int, bool, int | None]], spec: ModelSpec, wish: dict[str, Any], chance: random.Random
 ) -> None:
@@ -352,12 +354,11 @@ def placed(gpus: Sequence[PlannedGpu], layout: Layout | tuple[Problem, ...]) -> 
 
 
 def test_a_model_that_nobody_knows_gets_one_gpu_per_instance_or_what_is_wished() -> None:
-    wish = LayoutWish(name="llama", port=8000)
-    layout = lay_out("gpu-1", pairs(), None, wish, None)
+    layout = lay_out("gpu-1", pairs(), None, WISH, None)
     assert isinstance(layout, Layout)
     assert sizes(layout) == [((slot,), 1, 1) for slot in range(4)]
     assert "whether the model fits is not known" in layout.reasons[0]
-    wished = lay_out("gpu-1", pairs(), None, replace(wish, tensor_parallel_size=2), None)
+    wished = lay_out("gpu-1", pairs(), None, replace(WISH, tensor_parallel_size=2), None)
     assert isinstance(wished, Layout)
     assert sizes(wished) == [((0, 1), 2, 1), ((2, 3), 2, 1)]
 
@@ -369,3 +370,40 @@ def test_a_model_of_which_vllm_makes_no_pipeline_is_never_given_one() -> None:
     assert "the layers of Gemma3nForCausalLM into 2 pipeline stages" in problem.what
     (single_host,) = refused(single("RTX 4090"), spec)
     assert single_host.code == "does-not-fit"
+
+
+def at_least(spec: ModelSpec, context: int) -> Assess:
+    """Return the real forecast of which nothing fits that has less context than this."""
+    real = assessing(spec, None)
+
+    def assess(
+        gpu: PlannedGpu, tensor_parallel_size: int, pipeline_parallel_size: int, share: float | None = None
+    ) -> Forecast:
+        found = real(gpu, tensor_parallel_size, pipeline_parallel_size, share)
+        return replace(found, fits=found.max_context >= context, reasons=())
+
+    return assess
+
+
+def test_what_fits_vllm_and_not_the_wished_context_is_left_out_with_the_longest() -> None:
+    spec = replace(LLAMA_8B, max_context=131_072)
+    layout = lay_out("gpu-1", single("L4", "H100 80GB"), spec, WISH, at_least(spec, 131_072))
+    assert isinstance(layout, Layout)
+    assert sizes(layout) == [((1,), 1, 1)]
+    assert "the longest context that fits is 38,736 tokens" in layout.left_out[0]
+    problems = lay_out("gpu-1", single("L4"), spec, WISH, at_least(spec, 131_072))
+    assert not isinstance(problems, Layout)
+    assert [problem.code for problem in problems] == ["does-not-fit"]
+
+
+def test_a_share_that_is_far_too_small_is_no_reason_for_more_hosts() -> None:
+    (problem,) = refused(single("H100 80GB"), LLAMA_8B, shares=(0.1, 0.1))
+    assert problem.code == "does-not-fit"
+
+
+def test_a_busy_card_does_not_change_how_many_hosts_are_needed() -> None:
+    (problem,) = refused([gpu(0, "H100 80GB", free_mib=1000), gpu(1, "H100 80GB", free_mib=1000)], LLAMA_8B)
+    assert problem.code == "memory-in-use"
+    busy = [gpu(0, "L4", free_mib=1000), gpu(1, "L4")]
+    (more,) = refused(busy, LLAMA_70B)
+    assert "4 hosts like this one" in more.what

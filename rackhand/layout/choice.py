@@ -8,6 +8,7 @@ from rackhand.layout.terms import Assess, LayoutWish
 from rackhand.layout.topology import Gpus, ordered, slots
 from rackhand.layout.ways import Way, ways
 from rackhand.models.spec import ModelSpec
+from rackhand.outcome import Problem
 from rackhand.plan import PlannedGpu
 
 Key = tuple[int, tuple[int, int, int]]
@@ -56,6 +57,18 @@ class Bench:
         """Return the forecast of the GPU of an instance that has the least room."""
         found = [forecast for gpu in slot if (forecast := self.forecast(gpu, way, share)) is not None]
         return min(found, key=lambda forecast: forecast.kv_tokens, default=None)
+
+
+def shortfalls(forecast: Forecast) -> tuple[Problem, ...]:
+    """Return why a forecast does not fit; one that fits vLLM and not the wish for a longer context says so."""
+    longest = forecast.max_context
+    short = Problem(
+        code="does-not-fit",
+        what=f"the longest context that fits is {longest:,} tokens, and a longer one is wished",
+        where="",
+        next_step=f"set serve_max_model_len to at most {longest}",
+    )
+    return forecast.reasons or (short,)
 
 
 def groups(gpus: Sequence[PlannedGpu]) -> tuple[Gpus, ...]:

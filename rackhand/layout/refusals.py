@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rackhand.fitting.terms import Forecast
-from rackhand.layout.choice import Bench, possible, unserved
+from rackhand.layout.choice import Bench, possible, shortfalls, unserved
 from rackhand.layout.terms import LayoutWish
 from rackhand.layout.topology import Gpus, Link
 from rackhand.layout.ways import Way, hindrance, most_stages
@@ -52,14 +52,16 @@ def of_group(host: str, group: Gpus, spec: ModelSpec | None, wish: LayoutWish, b
     if not found:
         return (_too_few(host, group, wish),)
     best = max(found, key=lambda item: (item.forecast.max_context, tuple(-part for part in item.way.preference)))
-    if best.forecast.max_context < min(USABLE_TOKENS, best.forecast.context) and not group[0].mig:
+    hopeless = best.forecast.max_context < min(USABLE_TOKENS, best.forecast.context)
+    if hopeless and not (group[0].mig or wish.shares):
         widest = max(found, key=lambda item: (item.way.ranks, -item.way.preference[0]))
         more = _more_hosts(host, group, spec, wish, bench, widest)
         if more is not None:
             return (more,)
     place = described(group) + ("" if best.way.ranks == 1 else f" ({_sizes(best.way)})")
     return tuple(
-        _problem(host, problem.code, f"{place}: {problem.what}", problem.next_step) for problem in best.forecast.reasons
+        _problem(host, problem.code, f"{place}: {problem.what}", problem.next_step)
+        for problem in shortfalls(best.forecast)
     )
 
 
@@ -113,8 +115,8 @@ def _more_hosts(
     """Count the hosts like this one that would hold the model: tensor parallel within a host, pipelines across."""
     for hosts in range(2, MOST_HOSTS + 1):
         for way in _across(hosts, group, spec, wish):
-            if all(forecast.fits for forecast in bench.forecasts(group[0], way)):
-                lack = "; ".join(problem.what for problem in widest.forecast.reasons)
+            if any(bench.fits(gpu, way) for gpu in group):
+                lack = "; ".join(problem.what for problem in shortfalls(widest.forecast))
                 what = f"{described(group)}: {lack}; {hosts} hosts like this one would hold the model ({_sizes(way)})"
                 return _problem(
                     host,

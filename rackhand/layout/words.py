@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Set
 
 from rackhand.hardware import describe
-from rackhand.layout.choice import Bench, Choice
+from rackhand.layout.choice import Bench, Choice, shortfalls
 from rackhand.layout.terms import LayoutWish
 from rackhand.layout.topology import Gpus, Link
 from rackhand.layout.ways import Way, hindrance
@@ -102,5 +102,5 @@ def _alone(choice: Choice, bench: Bench) -> Iterator[str]:
 
 
 def _lack(gpu: PlannedGpu, way: Way, bench: Bench) -> str:
-    told = [problem.what for forecast in bench.forecasts(gpu, way) for problem in forecast.reasons]
+    told = [problem.what for forecast in bench.forecasts(gpu, way) for problem in shortfalls(forecast)]
     return "; ".join(dict.fromkeys(told))
