@@ -190,7 +190,8 @@ def test_every_preset_gives_a_plan(preset: str, ask: Asked) -> None:
 
 @pytest.mark.parametrize("version", ["0.24.0", "0.26.0", "0.32.0", "0.33.0"])
 def test_every_supported_vllm_gives_a_plan(version: str, ask: Asked) -> None:
-    assert ask.json("--vllm", version, "--context", "8192")["vllm"] == version
+    for typed in (version, version.removesuffix(".0"), f"v{version}"):
+        assert ask.json("--vllm", typed, "--context", "8192")["vllm"] == version
 
 
 def test_a_mixed_set_is_split_into_groups_of_equal_cards(ask: Asked) -> None:

@@ -75,7 +75,7 @@ def _question(arguments: argparse.Namespace) -> "Question":
     return question.Question(
         model=arguments.model,
         gpu=arguments.gpu,
-        version=arguments.vllm or str(DEFAULTS["engine_version"]),
+        version=question.version(arguments.vllm or str(DEFAULTS["engine_version"])),
         preset=arguments.preset,
         context=number(arguments.context, "--context", question.SHORTEST_CONTEXT),
         options=question.options(arguments.options),

@@ -32,10 +32,9 @@ def gpus(text: str, free_mib: int | None = None) -> tuple[PlannedGpu, ...]:
 def assumption(found: tuple[PlannedGpu, ...]) -> str:
     """Say what was taken for granted about the links between the cards; empty where there is nothing to link."""
     whole = [gpu for gpu in found if not gpu.mig]
-    if len(whole) < 2:
-        return ""
-    switched = sorted({gpu.card for gpu in whole if gpu.switched})
-    apart = sorted({gpu.card for gpu in whole if not gpu.switched})
+    several = {gpu.card: gpu.switched for gpu in whole if [other.card for other in whole].count(gpu.card) > 1}
+    switched = sorted(card for card, joined in several.items() if joined)
+    apart = sorted(several.keys() - set(switched))
     words = [f"{', '.join(switched)}: taken to be joined by NVSwitches"] if switched else []
     words += [f"{', '.join(apart)}: taken to be joined by PCIe alone"] if apart else []
     return "; ".join(words)

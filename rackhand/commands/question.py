@@ -76,6 +76,12 @@ def number(text: str, what: str, least: int = 1) -> int:
     return count
 
 
+def version(text: str) -> str:
+    """Complete a version as people shorten it: 0.33 and v0.33.0 are 0.33.0."""
+    bare = text.strip().removeprefix("v")
+    return f"{bare}.0" if re.fullmatch(r"\d+\.\d+", bare) else bare
+
+
 def one_of(text: str, known: Sequence[str], what: str) -> str:
     """Check a word against the words there are."""
     if text in known:

@@ -46,7 +46,10 @@ def _head(answer: Answer, terminal: Terminal) -> list[str]:
     count = len(answer.instances)
     verdict = f"fits, {count} instance{'' if count == 1 else 's'}" if answer.fits else "no plan"
     title = f"{answer.model} on {answer.cards}: {verdict}"
-    return [*terminal.paragraph(title), *terminal.paragraph(" · ".join(_facts(answer)))]
+    return [
+        *terminal.drawn(terminal.styled(title, "bold green" if answer.fits else "bold red")),
+        *terminal.paragraph(" · ".join(_facts(answer))),
+    ]
 
 
 def _facts(answer: Answer) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """The memory bill in a terminal: one bar of letters, and a legend with MiB and per cent."""
 
+from itertools import accumulate
+
 from rich.text import Text
 
 from rackhand.picture.bars import Bar, Slice, cells
@@ -21,7 +23,11 @@ def draw(bar: Bar, terminal: Terminal) -> list[str]:
     """Return the lines of one bar: whose it is, the bar, where the allowed part ends, the legend."""
     heading = f"{bar.label}: {bar.total_mib:,.0f} MiB"
     width = min(terminal.width, 100)
-    lines = [*terminal.paragraph(heading), *terminal.paragraph(bar.note), *terminal.drawn(_strip(bar, terminal, width))]
+    lines = [
+        *terminal.drawn(terminal.styled(heading, "bold")),
+        *terminal.paragraph(bar.note),
+        *terminal.drawn(_strip(bar, terminal, width)),
+    ]
     return [*lines, *_mark(bar, terminal, width), *terminal.drawn(_legend(bar, terminal))]
 
 
@@ -37,7 +43,15 @@ def _mark(bar: Bar, terminal: Terminal, width: int) -> list[str]:
     ends = [(bar.allowed_mib, f"{bar.allowed_share:.0%} allowed: {bar.allowed_mib:,.0f} MiB")]
     if bar.end_mib > bar.total_mib:
         ends.append((bar.total_mib, f"the GPU ends: {bar.total_mib:,.0f} MiB"))
-    return [terminal.say(_pointed(words, round(mib / bar.end_mib * width) - 1, width)) for mib, words in ends]
+    return [terminal.say(_pointed(words, _place(bar, mib, width), width)) for mib, words in ends]
+
+
+def _place(bar: Bar, mib: float, width: int) -> int:
+    """Return the last cell before a size: a part's own last cell where the part ends there."""
+    sizes = [part.mib for part in bar.slices]
+    ends = zip(accumulate(sizes), accumulate(cells(sizes, width)), strict=True)
+    exact = next((cell for end, cell in ends if abs(end - mib) < 1), None)
+    return (round(mib / bar.end_mib * width) if exact is None else exact) - 1
 
 
 def _pointed(words: str, place: int, width: int) -> str:
