@@ -56,11 +56,11 @@ class StepOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """One figure of the memory bill in MiB, as predicted and as the engine reported it; None where nobody said it."""
+    """One term of the memory bill, as predicted and as the engine reported it; None where nobody said it."""
 
     name: str
-    predicted: float | None
-    reported: float | None
+    predicted_mib: float | None
+    reported_mib: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

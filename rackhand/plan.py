@@ -27,10 +27,9 @@ class Instance:
     """One vLLM server; `gpus` are positions in the plan's list of GPUs, in rank order.
 
     `settings` are all engine settings that are emitted, the sizes of the layout among them; `basis` is what the
-    `forecast` was made for. `cpus` is a CPU list as
-    systemd takes it ("0-15,32-47"), empty where nothing is pinned. `share` is the part of each GPU's memory where
-    instances share devices; `starts_after` names the instance that must be ready first. `hosts` has one entry: an
-    instance over several hosts is a later step.
+    `forecast` was made for. `cpus` is a CPU list as systemd takes it ("0-15,32-47"), empty where nothing is pinned.
+    `share` is the part of each GPU's memory where instances share devices; `starts_after` names the instance that must
+    be ready first. `hosts` has one entry: an instance over several hosts is a later step.
     """
 
     name: str
@@ -103,6 +102,9 @@ class Plan:
     reasons: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def instance(self, name: str) -> Instance:
+        return next(item for item in self.instances if item.name == name)
 
     def uuids(self, instance: Instance) -> tuple[str, ...]:
         return tuple(self.gpus[position].uuid for position in instance.gpus)

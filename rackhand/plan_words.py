@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rackhand.arrangement import Arrangement
-from rackhand.fitting.terms import Forecast
+from rackhand.fitting.terms import MEASURED, Forecast
 from rackhand.plan import DriverPlan, Instance, PlannedGpu, Setting
 from rackhand.seen import cards, has_fabric
 from rackhand.survey import Survey
@@ -42,9 +42,10 @@ def words(
 def bill(forecast: Forecast) -> str:
     """Say the memory bill of one GPU in a line: MiB, tokens and sequences."""
     parts = ", ".join(f"{forecast.mib(name):,.0f} {text}" for name, text in TERMS.items())
+    measured = "; as engines reported here" if any(term.source == MEASURED for term in forecast.terms) else ""
     return (
         f"of {forecast.allowed_mib:,.0f} MiB per GPU: {parts}; {forecast.kv_tokens:,} tokens, "
-        f"{forecast.sequences:,.1f} sequences of {forecast.context:,} at once"
+        f"{forecast.sequences:,.1f} sequences of {forecast.context:,} at once{measured}"
     )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from rich.text import Text
 
 from rackhand.arguments import command_line
 from rackhand.errors import RackhandError
-from rackhand.outcome import HostOutcome, HostStatus, InstanceOutcome, Problem, RunOutcome, StepOutcome
+from rackhand.outcome import Comparison, HostOutcome, HostStatus, InstanceOutcome, Problem, RunOutcome, StepOutcome
+from rackhand.report_memory import memory_lines
 from rackhand.terminal import clean
 from rackhand.verdict import verdict
 
@@ -32,8 +34,9 @@ def table(run: RunOutcome, width: int, colour: bool = False) -> str:
     The table is at most `width` columns wide; `colour` adds terminal codes, so leave it out for a file or a pipe.
     """
     blocks = [_overview(run.hosts, width, colour)] if run.hosts else []
+    memory = [lines] if (lines := [*memory_lines(run.hosts), *_warning_lines(run.hosts)]) else []
     reasons = [list(_reason_lines(host)) for host in run.hosts if host.problems]
-    return "\n\n".join(["\n".join(block) for block in [*blocks, *reasons, [verdict(run)]]])
+    return "\n\n".join(["\n".join(block) for block in [*blocks, *memory, *reasons, [verdict(run)]]])
 
 
 def plan_text(run: RunOutcome) -> str:
@@ -89,6 +92,7 @@ def _host_json(host: HostOutcome) -> dict[str, Any]:
         "instances": [_instance_json(instance) for instance in host.instances],
         "steps": [_step_json(step) for step in host.steps],
         "problems": [problem_json(problem) for problem in host.problems],
+        "warnings": [problem_json(warning) for warning in host.warnings],
         "seconds": round(host.seconds, 3),
         "ssh_commands": host.ssh_commands,
     }
@@ -103,7 +107,12 @@ def _instance_json(instance: InstanceOutcome) -> dict[str, Any]:
         "version": instance.version,
         "text": instance.text,
         "ready_s": None if instance.ready_s is None else round(instance.ready_s, 3),
+        "memory": None if instance.memory is None else _memory_json(instance.memory),
     }
+
+
+def _memory_json(memory: Comparison) -> dict[str, Any]:
+    return {**asdict(memory), "terms": [asdict(term) for term in memory.terms]}
 
 
 def _step_json(step: StepOutcome) -> dict[str, Any]:
@@ -209,10 +218,18 @@ def _style(status: HostStatus) -> str:
     return "green" if status.good else "bold red"
 
 
+def _warning_lines(hosts: Sequence[HostOutcome]) -> Iterator[str]:
+    yield from (f"warning: {_line(host, warning)}" for host in hosts for warning in host.warnings)
+
+
+def _line(host: HostOutcome, problem: Problem) -> str:
+    where = problem.where if host.name in problem.where else f"{host.name}, {problem.where}"
+    return clean(f"{where}: {problem.what} [{problem.code}] → {problem.next_step}")
+
+
 def _reason_lines(host: HostOutcome) -> Iterator[str]:
     for problem in host.problems:
-        where = problem.where if host.name in problem.where else f"{host.name}, {problem.where}"
-        yield clean(f"{where}: {problem.what} [{problem.code}] → {problem.next_step}")
+        yield _line(host, problem)
         yield from (f"  │ {clean(line)}".rstrip() for line in problem.evidence)
 
 

@@ -55,6 +55,7 @@ class HostRun:
     gated: dict[str, InstanceOutcome] = field(default_factory=dict)
     steps: list[StepOutcome] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
     finished: bool = False
     begun: float = field(default_factory=time.monotonic)
     ended: float | None = None
@@ -196,7 +197,6 @@ class Run:
 
     def _host(self, host: HostRun) -> HostOutcome:
         plan, settings = host.plan, host.wishes.settings if host.wishes else None
-        problems = (*host.problems, *(host.refusal.reasons if host.refusal else ()))
         instances = [host.gated.get(item.name) or _ungated(plan, item.name) for item in plan.instances] if plan else []
         return HostOutcome(
             name=host.name,
@@ -209,7 +209,8 @@ class Run:
             plan=plan.words if plan else (),
             instances=tuple(instances),
             steps=tuple(host.steps),
-            problems=problems,
+            problems=(*host.problems, *(host.refusal.reasons if host.refusal else ())),
+            warnings=tuple(host.warnings),
             seconds=round((host.ended or time.monotonic()) - host.begun, 1),
             ssh_commands=host.session.commands,
         )
@@ -228,7 +229,7 @@ class Run:
 
 
 def _ungated(plan: Plan, name: str) -> InstanceOutcome:
-    instance = next(item for item in plan.instances if item.name == name)
+    instance = plan.instance(name)
     return InstanceOutcome(name=name, port=instance.port, gpus=plan.uuids(instance))
 
 

@@ -1,8 +1,8 @@
 """The forecast against the truth: what was predicted of an instance, and what its engine reported. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from rackhand.fitting.known import GPU, Measurement, Reported
+from rackhand.fitting.known import CPU, GPU, Measurement, Reported
 from rackhand.fitting.terms import Forecast
 from rackhand.outcome import Compared, Comparison, Problem
 from rackhand.plan import Instance
@@ -14,68 +14,62 @@ ALLOWED_PERCENT = 5.0
 TOGETHER = "activation and non_torch"
 
 
-def compare(forecast: Forecast | None, reported: Reported) -> Comparison:
+def compare(measurement: Measurement) -> Comparison:
     """Hold one instance's forecast against its engine's report, by tokens and by term.
 
     A report of an engine on a CPU says nothing about a GPU's memory: it is kept and not judged.
     """
-    tokens = reported.kv_tokens
-    if forecast is None or reported.device != GPU:
-        words = "" if tokens is None else f"KV cache {tokens:,} tokens, not compared"
-        return Comparison(
-            predicted_tokens=forecast.kv_tokens if forecast else None,
-            reported_tokens=tokens,
-            concurrency=reported.concurrency,
-            words=words,
-        )
-    percent = 100 * (forecast.kv_tokens / tokens - 1) if tokens else None
-    terms = tuple(_terms(forecast, reported))
+    said, predicted, tokens = measurement.reported, measurement.predicted_tokens, measurement.reported.kv_tokens
+    judged = said.device == GPU and predicted is not None
+    percent = 100 * (predicted / tokens - 1) if judged and predicted is not None and tokens else None
     return Comparison(
-        predicted_tokens=forecast.kv_tokens,
+        predicted_tokens=predicted,
         reported_tokens=tokens,
         percent=None if percent is None else round(percent, 2),
-        concurrency=reported.concurrency,
-        terms=terms,
+        concurrency=said.concurrency,
+        terms=tuple(_terms(dict(measurement.predicted), said)) if judged else (),
         off=percent is not None and abs(percent) > ALLOWED_PERCENT,
-        words=_words(forecast, tokens, percent),
+        words=_words(said, predicted, percent),
     )
 
 
-def _words(forecast: Forecast, tokens: int | None, percent: float | None) -> str:
-    if tokens is None or percent is None:
+def _words(said: Reported, predicted: int | None, percent: float | None) -> str:
+    if said.kv_tokens is None:
         return "the engine did not say how many tokens its KV cache holds"
-    return f"KV cache {tokens:,} tokens, predicted {forecast.kv_tokens:,}, {percent:+.1f} %"
+    held = f"KV cache {said.kv_tokens:,} tokens"
+    if percent is not None:
+        return f"{held}, predicted {predicted:,}, {percent:+.1f} %"
+    return f"{held} on a CPU, not compared" if said.device == CPU else f"{held}, not compared"
 
 
-def _terms(forecast: Forecast, said: Reported) -> Iterator[Compared]:
+def _terms(predicted: Mapping[str, float], said: Reported) -> Iterator[Compared]:
     """Yield the bill's terms; what the log leaves out is the rest of what the engine was allowed."""
-    charged = said.graphs_charged_mib or 0.0
-    yield _term(forecast, "weights", said.weights_mib)
+    yield _term(predicted, "weights", said.weights_mib)
     if said.activation_mib is not None:
-        yield _term(forecast, "activation", said.activation_mib)
-        yield _term(forecast, "non_torch", said.outside_torch_mib)
-    elif said.weights_mib is not None and said.available_kv_mib is not None:
-        allowed = forecast.allowed_mib if said.allowed_mib is None else said.allowed_mib
-        rest = allowed - said.weights_mib - said.available_kv_mib - charged
-        both = forecast.mib("activation") + forecast.mib("non_torch")
-        yield Compared(name=TOGETHER, predicted=round(both, 1), reported=round(rest, 1))
-    yield _term(forecast, "cuda_graphs", said.graphs_charged_mib)
-    yield _term(forecast, "kv_cache", said.available_kv_mib)
+        yield _term(predicted, "activation", said.activation_mib)
+        yield _term(predicted, "non_torch", said.outside_torch_mib)
+    elif said.allowed_mib is not None and said.weights_mib is not None and said.available_kv_mib is not None:
+        rest = said.allowed_mib - said.weights_mib - said.available_kv_mib - (said.graphs_charged_mib or 0.0)
+        both = predicted.get("activation", 0.0) + predicted.get("non_torch", 0.0)
+        yield Compared(name=TOGETHER, predicted_mib=round(both, 1), reported_mib=round(rest, 1))
+    yield _term(predicted, "cuda_graphs", said.graphs_charged_mib)
+    yield _term(predicted, "kv_cache", said.available_kv_mib)
 
 
-def _term(forecast: Forecast, name: str, reported: float | None) -> Compared:
-    return Compared(name=name, predicted=round(forecast.mib(name), 1), reported=reported)
+def _term(predicted: Mapping[str, float], name: str, reported: float | None) -> Compared:
+    return Compared(name=name, predicted_mib=predicted.get(name), reported_mib=reported)
 
 
 def warning(where: str, comparison: Comparison) -> Problem | None:
     """Return the warning about a forecast that was off, with the term that differs most; None where it was good."""
     if not comparison.off:
         return None
-    named = [each for each in comparison.terms if each.name != "kv_cache" and each.reported is not None]
+    named = [each for each in comparison.terms if each.name != "kv_cache" and each.reported_mib is not None]
     most = max(named, key=_difference, default=None)
     words = comparison.words
     if most is not None:
-        words += f"; {most.name.replace('_', ' ')} {most.reported:,.0f} MiB, predicted {most.predicted:,.0f}"
+        figures = f"{most.reported_mib:,.0f} MiB, predicted {most.predicted_mib or 0:,.0f}"
+        words = f"{words}; {most.name.replace('_', ' ')} {figures}"
     return Problem(
         code="forecast-off",
         what=words,
@@ -85,7 +79,7 @@ def warning(where: str, comparison: Comparison) -> Problem | None:
 
 
 def _difference(each: Compared) -> float:
-    return abs((each.predicted or 0.0) - (each.reported or 0.0))
+    return abs((each.predicted_mib or 0.0) - (each.reported_mib or 0.0))
 
 
 def losses(state: StateFacts, instances: Sequence[Instance]) -> Iterator[str]:

@@ -10,8 +10,8 @@ from rackhand.errors import RackhandError
 from rackhand.journal import startup_phase
 from rackhand.operations import Change
 from rackhand.outcome import InstanceOutcome, Problem
-from rackhand.plan import Instance
 from rackhand.run import HostRun
+from tasks import measure
 
 POLL_S = 5
 Errors = dict[str, RackhandError]
@@ -115,23 +115,21 @@ def _look(host: HostRun, names: list[str], start: Start, wait_s: float) -> list[
 def _check(host: HostRun, names: list[str], ready_s: float | None) -> Errors:
     """Put instances through the gate and remember what they answered."""
     timeout_s = host.intent.settings.gate_request_timeout_s
-    instances = [_instance(host, name) for name in names]
+    started = ready_s is not None
+    instances = [{**_instance(host, name), "report": measure.wanted(host, name, started)} for name in names]
     with host.waiting(f"five tokens from {', '.join(names)}", timeout_s):
         results = host.call("gate.check", timeout_s + 120, instances=instances, timeout_s=timeout_s)
     errors = {}
     for result in results:
         host.gated[result["name"]] = _outcome(host, result, ready_s)
         if result["failure"]:
-            errors[result["name"]] = rejection.rejected(host.name, result, _planned(host, result["name"]).port)
+            errors[result["name"]] = rejection.rejected(host.name, result, host.planned.instance(result["name"]).port)
+    measure.take(host, [result for result in results if not result["failure"]], ready_s)
     return errors
 
 
-def _planned(host: HostRun, name: str) -> Instance:
-    return next(item for item in host.planned.instances if item.name == name)
-
-
 def _instance(host: HostRun, name: str) -> dict[str, Any]:
-    instance = _planned(host, name)
+    instance = host.planned.instance(name)
     settings, key = host.intent.settings, host.intent.api_key
     return {
         "name": name,
@@ -145,7 +143,7 @@ def _instance(host: HostRun, name: str) -> dict[str, Any]:
 
 
 def _outcome(host: HostRun, result: Mapping[str, Any], ready_s: float | None) -> InstanceOutcome:
-    instance = _planned(host, result["name"])
+    instance = host.planned.instance(result["name"])
     return InstanceOutcome(
         name=instance.name,
         port=instance.port,

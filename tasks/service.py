@@ -9,7 +9,7 @@ from rackhand.plan import Instance
 from rackhand.render import ROOT, USER
 from rackhand.run import HostRun
 from rackhand.survey import UnitFacts
-from tasks import gate
+from tasks import gate, measure
 
 STOP_TIMEOUT_S = 900
 
@@ -93,7 +93,8 @@ def _start_together(host: HostRun, names: list[str]) -> gate.Errors:
     release = host.release.id if host.release else ""
     passed = [name for name in names if name not in errors]
     if passed:
-        host.note("gate", verdict="passed", instances=passed, release=release)
+        memory = measure.ledger(host, passed)
+        host.note("gate", verdict="passed", instances=passed, release=release, memory=memory)
     if errors:
         host.call("units.stop", STOP_TIMEOUT_S, names=list(errors))
         host.note("gate", verdict="failed", instances=list(errors), release=release)

@@ -1,6 +1,7 @@
 """Hosts on paper: they answer calls as real ones do and change as real ones would, in no time."""
 
 import copy
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,10 @@ PACKAGES = ("nvidia-driver-cuda", "nvidia-kernel-open-dkms", "nvidia-modprobe", 
 
 @dataclass
 class PaperHost:
-    """One host; `fails` maps functions of rackhand.remote to errors, `breaks` to exceptions that nobody foresaw."""
+    """One host; `fails` maps functions of rackhand.remote to errors, `breaks` to exceptions that nobody foresaw.
+
+    `says` is what its engines report of their memory.
+    """
 
     cards: tuple[str, ...] = ("h100",)
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -40,6 +44,7 @@ class PaperHost:
     calls: list[str] = field(default_factory=list)
     ledger: list[dict[str, Any]] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    says: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.facts = answer(self.cards, self.changes)
@@ -77,7 +82,10 @@ class PaperHost:
         return [call for call in self.calls if call not in asking]
 
     def survey_survey(self, **_: Any) -> dict[str, Any]:
-        return copy.deepcopy(self.facts)
+        facts = copy.deepcopy(self.facts)
+        for record in facts["state"]["measured"]:
+            record["running"] = record["release"] == facts["state"]["current"]
+        return facts
 
     def account_prepare(self, packages: list[str], **_: Any) -> None:
         self.facts["state"]["user"] = True
@@ -130,7 +138,16 @@ class PaperHost:
 
     def gate_check(self, instances: list[dict[str, Any]], **_: Any) -> list[dict[str, Any]]:
         verdict = {"failure": "", "what": "", "text": "one two three four five", "version": "0.33.0", "journal": []}
-        return [{"name": item["name"], "unit": {}, **verdict} for item in instances]
+        return [
+            {"name": item["name"], "unit": {}, **verdict, **({"reported": dict(self.says)} if item["report"] else {})}
+            for item in instances
+        ]
+
+    def measured_keep(self, release: str, instances: list[dict[str, Any]], **_: Any) -> None:
+        state, names = self.facts["state"], {item["name"] for item in instances}
+        kept = [old for old in state["measured"] if (old["release"], old["name"]) not in {(release, n) for n in names}]
+        here = [{**item, "release": release} for item in json.loads(json.dumps(instances))]
+        state["measured"] = [*here, *kept]
 
     def files_record(self, entry: dict[str, Any], **_: Any) -> None:
         self.ledger.append(entry)

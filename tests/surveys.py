@@ -111,6 +111,7 @@ def state(**changes: Any) -> dict[str, Any]:
         "user": False,
         "unit_sha256": "",
         "instances": [],
+        "measured": [],
     }
     return {**nothing, **changes}
 

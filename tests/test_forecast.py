@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rackhand.fitting.defaults import batch_defaults
 from rackhand.fitting.forecast import forecast
-from rackhand.fitting.terms import Device, Measured, Serving
+from rackhand.fitting.terms import MEASURED, Device, Measured, Serving
 from rackhand.fitting.weights import stage_layers
 from rackhand.models.spec import Attention, LayerGroup, ModelSpec
 from tests.specs import H200, L4, LLAMA_8B, LLAMA_13B, LLAMA_70B, T4, dense
@@ -157,7 +157,7 @@ def test_terms_that_were_measured_replace_formulas() -> None:
     answer = forecast(LLAMA_8B, H200, EAGER, Measured(weights_mib=20_000, activation_mib=1000))
     assert answer.mib("weights") == 20_000
     assert answer.mib("activation") == 1000
-    assert answer.terms[0].source == "ledger"
+    assert answer.terms[0].source == MEASURED
 
 
 @pytest.mark.parametrize(

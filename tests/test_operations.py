@@ -48,7 +48,7 @@ def test_a_bare_host_becomes_healthy_slow_things_first(deploy: Deploy) -> None:
     assert len({instance.gpus for instance in found.instances}) == 2
     order = [call for call in host.changing if call.startswith(("account", "driver", "reboot", "venv.b", "weights.a"))]
     assert order == ["account.prepare", "driver.install", "driver.settle", "reboot", "venv.build", "weights.accept"]
-    assert host.changing[-3:] == ["release.place", "release.switch", "units.start"]
+    assert host.changing[-4:] == ["release.place", "release.switch", "units.start", "measured.keep"]
 
 
 def test_the_journal_of_steps_says_which_changed_something(deploy: Deploy) -> None:
@@ -87,7 +87,7 @@ def test_a_changed_setting_touches_no_more_than_release_and_service(deploy: Depl
     host = PaperHost.bare()
     deploy({"a": host}, "-y")
     deploy({"a": host}, "-y", serve_max_model_len=512)
-    assert host.changing == ["release.place", "release.switch", "units.start"]
+    assert host.changing == ["release.place", "release.switch", "units.start", "measured.keep"]
 
 
 def test_an_instance_that_is_no_longer_planned_is_stopped_before_others_start(deploy: Deploy) -> None:

@@ -16,7 +16,16 @@ import pytest
 
 from rackhand import report
 from rackhand.errors import RackhandError
-from rackhand.outcome import HostOutcome, HostStatus, InstanceOutcome, Problem, RunOutcome, StepOutcome
+from rackhand.outcome import (
+    Compared,
+    Comparison,
+    HostOutcome,
+    HostStatus,
+    InstanceOutcome,
+    Problem,
+    RunOutcome,
+    StepOutcome,
+)
 from rackhand.verdict import verdict
 
 GOLDEN = Path(__file__).parent / "golden" / "report"
@@ -72,6 +81,22 @@ NO_SSH = Problem(
 )
 
 
+MEMORY = Comparison(
+    predicted_tokens=926_928,
+    reported_tokens=926_880,
+    percent=0.01,
+    concurrency=113.14,
+    terms=(Compared(name="weights", predicted_mib=15_362.0, reported_mib=15_360.0),),
+    words="KV cache 926,880 tokens, predicted 926,928, +0.0 %",
+)
+OFF = Problem(
+    code="forecast-off",
+    what="KV cache 800,000 tokens, predicted 926,928, +15.9 %",
+    where="@lab/rack1 vllm@tiny-0",
+    next_step="nothing has to be done: the next plan of such an instance here uses what was reported",
+)
+
+
 def quiet(host: HostOutcome, status: HostStatus, **other: Any) -> HostOutcome:
     """Return the host after a run that did not touch it."""
     return dataclasses.replace(host, status=status, steps=(), seconds=2.9, ssh_commands=3, **other)
@@ -111,6 +136,10 @@ UNREACHABLE = run(
     quiet(RACK2, HostStatus.UNCHANGED),
     HostOutcome(name="gpu-b1.example.net", status=HostStatus.UNREACHABLE, problems=(NO_SSH,)),
     seconds=12.0,
+)
+TOLD = tuple(dataclasses.replace(instance, memory=MEMORY) for instance in (PASSED, SECOND))
+MEASURED = run(
+    dataclasses.replace(RACK1, instances=TOLD[:1], warnings=(OFF,)), dataclasses.replace(RACK2, instances=TOLD)
 )
 DRY = run(
     quiet(
@@ -258,6 +287,21 @@ def test_a_dry_run_says_why_a_host_has_no_plan() -> None:
     assert f"[gpu-count] → {TOO_FEW.next_step}" in report.plan_text(DRY)
 
 
+def test_the_table_says_what_started_engines_reported_once_for_all_that_said_the_same() -> None:
+    lines = report.table(MEASURED, 200).splitlines()
+    assert f"{MEMORY.words} (@lab/rack1 tiny-0, @lab/rack2 tiny-0, @lab/rack2 tiny-1)" in lines
+    running = dataclasses.replace(PASSED, memory=MEMORY, ready_s=None)
+    quietly = run(quiet(RACK1, HostStatus.UNCHANGED, instances=(running,)))
+    assert MEMORY.words not in report.table(quietly, 200)
+
+
+def test_a_warning_stands_in_the_table_and_the_host_is_healthy_all_the_same() -> None:
+    assert f"warning: @lab/rack1 vllm@tiny-0: {OFF.what} [forecast-off] → {OFF.next_step}" in report.table(
+        MEASURED, 200
+    )
+    assert MEASURED.good
+
+
 def fields(value: Any, path: str = "") -> set[str]:
     """Return the dotted names of all fields of a report, lists marked by []."""
     if isinstance(value, dict):
@@ -273,9 +317,9 @@ def fields(value: Any, path: str = "") -> set[str]:
 
 def test_the_documented_fields_are_those_of_the_report() -> None:
     documented = set(
-        re.findall(r"^\| `([^`]+)` \| (?:text|list|number|integer|boolean)\b", PAGE.read_text(), re.MULTILINE)
+        re.findall(r"^\| `([^`]+)` \| (?:text|list|number|integer|boolean|object)\b", PAGE.read_text(), re.MULTILINE)
     )
-    assert documented == fields(report.to_json(FAILED))
+    assert documented == fields(report.to_json(FAILED)) | fields(report.to_json(MEASURED))
     assert f"`{report.SCHEMA}`" in PAGE.read_text()
 
 

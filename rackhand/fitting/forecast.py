@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rackhand.catalog.memory import memory_book
 from rackhand.fitting.activation import activation, newer_runner
 from rackhand.fitting.cache import Pool, pool
-from rackhand.fitting.terms import MIB, Device, Forecast, Measured, Serving, Term
+from rackhand.fitting.terms import MEASURED, MIB, Device, Forecast, Measured, Serving, Term
 from rackhand.fitting.weights import StageLoad, stages
 from rackhand.models.spec import ModelSpec
 from rackhand.outcome import Problem
@@ -115,7 +115,7 @@ def _others(device: Device) -> Term:
 def _known(term: Term, measured: float | None) -> Term:
     if measured is None:
         return term
-    return Term(name=term.name, mib=measured, formula="measured on this class of host", source="ledger")
+    return Term(name=term.name, mib=measured, formula="measured on this class of host", source=MEASURED)
 
 
 def _cache_term(rank: Rank, context: int) -> Term:

@@ -1,6 +1,6 @@
 """What engines reported before, and the terms that follow for the same class of host: a forecast read backwards."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from rackhand.models.spec import ModelSpec
 
 GPU, CPU = "gpu", "cpu"
 # What the terms of a bill do not depend on; the rest of the settings is part of the class.
-FREE = {"gpu_memory_utilization": 0.0, "max_model_len": None, "kv_cache_bytes": None}
+FREE = {"gpu_memory_utilization": 0.0, "max_model_len": None, "kv_cache_bytes": None, "max_num_seqs": 0}
 SECONDS = ("load_s", "compile_s", "init_s", "ready_s")
 
 
@@ -93,6 +93,15 @@ class Past:
 
 Known = tuple[Past, ...]
 _READER = TypeAdapter(Measurement)
+_REPORT = TypeAdapter(Reported)
+
+
+def reported(raw: Mapping[str, Any]) -> Reported:
+    """Return what a host read of an engine's report; nothing where that makes no sense."""
+    try:
+        return _REPORT.validate_python(dict(raw))
+    except ValidationError:
+        return Reported()
 
 
 def readable(raw: Any) -> tuple[Measurement, ...]:
@@ -127,12 +136,17 @@ def kept(past: Known, device: Device, decided: str) -> tuple[tuple[str, int], ..
 
 
 def measured_for(past: Known, spec: ModelSpec, device: Device, serving: Serving) -> Measured | None:
-    """Return the terms that an engine of exactly this class reported last, of several the one with the least cache."""
+    """Return the terms that an engine of this class reported last, of several the one with the least cache.
+
+    The number of sequences is chosen by memory, so engines with another number tell something, too, if none is equal.
+    """
     alike = [each for each in past if _same(each, device, serving) and each.reported.device == GPU]
+    equal = [each for each in alike if each.basis.serving.max_num_seqs == serving.max_num_seqs]
+    alike = equal or alike
     alike = [each for each in alike if each.running] or alike
     if not alike:
         return None
-    return calibrated(spec, min(alike, key=lambda each: each.reported.kv_tokens or 0))
+    return calibrated(spec, min(alike, key=lambda each: each.reported.kv_tokens or 0), exact=bool(equal))
 
 
 def _same(past: Past, device: Device, serving: Serving) -> bool:
@@ -145,19 +159,20 @@ def _class(serving: Serving) -> Serving:
     return Serving(**values)
 
 
-def calibrated(spec: ModelSpec, past: Past) -> Measured:
+def calibrated(spec: ModelSpec, past: Past, exact: bool = True) -> Measured:
     """Return terms with which a forecast for the same settings gives exactly the reported tokens.
 
     Logs round to 0.01 GiB, tokens are exact: what the named terms leave unexplained is put outside torch.
-    Of several pipeline stages only the sum is known, as the log does not say which stage took what.
+    Of several pipeline stages only the sum is known, as the log does not say which stage took what. Where the number
+    of sequences is not `exact`, what depends on it is left to its formula.
     """
     said, basis = past.reported, past.basis
     single = basis.serving.pipeline_parallel_size == 1
     terms = Measured(
         weights_mib=said.weights_mib if single else None,
-        activation_mib=said.activation_mib if single else None,
-        non_torch_mib=said.outside_torch_mib if single else None,
-        graphs_mib=said.graphs_charged_mib if single else None,
+        activation_mib=said.activation_mib if single and exact else None,
+        non_torch_mib=said.outside_torch_mib if single and exact else None,
+        graphs_mib=said.graphs_charged_mib if single and exact else None,
     )
     if said.kv_tokens is None or basis.serving.kv_cache_bytes is not None:
         return terms

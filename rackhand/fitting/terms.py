@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from rackhand.outcome import Problem
 
 MIB = 1 << 20
+# Source of a term that an engine reported.
+MEASURED = "report of an engine"
 
 
 @dataclass(frozen=True, kw_only=True)
