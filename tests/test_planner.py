@@ -8,7 +8,7 @@ from rackhand import planner
 from rackhand.plan import Plan, Refusal
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
-from tests.surveys import DRIVER, VENV, address, bare, state, survey, uuid, wishes
+from tests.surveys import CONFIG, DRIVER, VENV, address, bare, state, survey, uuid, wishes
 
 
 def planned(seen: Survey, wished: Wishes) -> Plan:
@@ -185,3 +185,31 @@ def test_a_host_of_slices_is_refused_and_a_cut_card_beside_a_whole_one_left_out(
     assert isinstance(verdict, Plan)
     assert [instance.gpus for instance in verdict.instances] == [(1,)]
     assert "MIG is on" in verdict.left_out[0]
+
+
+def test_cards_for_virtual_machines_and_memory_that_others_hold_are_warned_of() -> None:
+    other = {"pid": 9, "unit": "x.service", "mib": 3_059}
+    seen = survey("h100").nvml.gpus[0].model_dump()
+    busy = {**seen, "free_mib": seen["free_mib"] - 3_059, "processes": [other]}
+    plan = planned(survey("h100", "h100", pci__1__driver="vfio-pci", nvml__gpus=[busy]), wishes(driver_version=DRIVER))
+    assert plan.warnings == (
+        f"{address(1)}: bound to vfio-pci, left alone",
+        f"H100 SXM5 80GB at {address(0)}: other processes hold 3,059 MiB of it",
+    )
+    assert [line for line in plan.warnings if f"warning: {line}" not in plan.words] == []
+
+
+def test_everything_that_is_wrong_with_settings_and_memory_is_told_beside_what_is_wrong_with_the_host() -> None:
+    refusal = refused(
+        survey("l4", resources__disk_free_mib=100),
+        wishes(60, serve_options={"swap-space": 4, "dtype": "half"}, engine_python="3.9"),
+    )
+    assert {"disk-too-small", "retired-option", "engine-python", "needs-more-hosts"} <= set(codes(refusal))
+    assert {reason.where for reason in refusal.reasons} == {"gpu-1"}
+
+
+def test_a_quantisation_that_only_some_cards_run_leaves_the_others_out() -> None:
+    config = {**CONFIG, "quantization_config": {"quant_method": "mxfp4"}}
+    plan = planned(survey("h100", "t4"), wishes(8, config, engine_version="0.33.0", driver_version=DRIVER))
+    assert [plan.gpus[instance.gpus[0]].card for instance in plan.instances] == ["H100 SXM5 80GB"]
+    assert any("T4" in line and "8.0" in line for line in plan.left_out)

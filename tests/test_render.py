@@ -196,6 +196,18 @@ def test_every_variable_is_one_that_the_instance_gets(variables: dict[str, str])
     assert pairs["VLLM_API_KEY"] == CANARY
 
 
+def test_the_server_waits_for_its_engine_as_long_as_the_gate_does() -> None:
+    def patience(**changes: Any) -> str | None:
+        wish = wished(**changes)
+        plan = plan_of(survey("h100"), wish)
+        name = "VLLM_ENGINE_READY_TIMEOUT_S"
+        return dict(environment(plan, wish.settings, plan.instances[0], None)).get(name)
+
+    assert patience(gate_start_timeout_s=3000) == "3000"
+    assert patience(gate_start_timeout_s=600) is None
+    assert patience(serve_env={"VLLM_ENGINE_READY_TIMEOUT_S": "77"}) == "77"
+
+
 def test_an_instance_sees_its_own_gpus_by_uuid_alone() -> None:
     release = rendered(survey("h100", "h100"), wished())
     for number in (0, 1):

@@ -5,6 +5,7 @@ from typing import Any
 
 from rackhand.catalog.quantization import method
 from rackhand.catalog.serving import serving_book
+from rackhand.models.quantization_checks import refuse_quantization
 from rackhand.outcome import Problem
 from rackhand.serving import options
 from rackhand.serving.resolve import FLOAT32, NAMES, batch, fp8_from
@@ -23,7 +24,8 @@ UNKNOWN_TO_FORECAST = (
 
 
 def problems(case: Case, values: Mapping[str, Any], context: int) -> Iterator[Problem]:
-    """Yield every reason for which vLLM would not start with the options that the user gave."""
+    """Yield every reason for which vLLM would not start: how the model is stored, and what the user gave."""
+    yield from refuse_quantization(case.spec, case.ask.version, case.device.capability)
     yield from _dtype(case)
     yield from _quantization(case)
     yield from _batch(case, values, context)
