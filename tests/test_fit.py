@@ -239,6 +239,7 @@ def test_a_refusal_still_says_everything_that_can_be_computed(ask: Asked) -> Non
         ("L4", ()),
         ("T4", ()),
         ("2xT4", ("--set", "tensor_parallel_size=1")),
+        ("T4", ("--instances", "2")),
         ("L4", ("--preset", "throughput")),
         ("V100-SXM2-32GB", ()),
         ("H100-SXM-80GB", ("--set", "gpu_memory_utilization=0.25")),

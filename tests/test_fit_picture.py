@@ -1,6 +1,7 @@
 # ruff: noqa: RUF001
 """The picture of a memory bill: a scene that is exact, an SVG that is valid XML, a PNG that decodes."""
 
+import os
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -107,6 +108,16 @@ def test_the_svg_is_valid_xml_and_stands_alone(name: str) -> None:
     assert "url(" not in text
     for box in root.iter(f"{SVG}rect"):
         assert float(box.get("width", "1").rstrip("%")) > 0
+
+
+def test_the_picture_of_the_documentation_is_what_is_drawn_today(tmp_path: Path) -> None:
+    """Renew it with REWRITE_GOLDEN=1 after looking at the difference."""
+    page = Path(__file__).parent.parent / "docs/pictures/memory-bill.svg"
+    show.picture(mixed(), tmp_path / "bill.svg")
+    if os.environ.get("REWRITE_GOLDEN"):
+        page.parent.mkdir(exist_ok=True)
+        page.write_bytes((tmp_path / "bill.svg").read_bytes())
+    assert page.read_bytes() == (tmp_path / "bill.svg").read_bytes()
 
 
 def test_what_comes_from_outside_is_escaped() -> None:

@@ -88,7 +88,7 @@ def _other_cards(posed: Posed) -> Iterator[Alternative]:
         for count in COUNTS:
             text = f"{count}x{card}"
             gpus = paper.gpus(text, free_mib)
-            found = arrange("", gpus, posed.spec, posed.settings.model_copy(update={"serve_instances": "auto"}))
+            found = arrange("", gpus, posed.spec, posed.settings)
             if isinstance(found, Arrangement):
                 yield _offer(describe(gpu.card for gpu in gpus), ("--gpu", text), {}, found)
                 break
