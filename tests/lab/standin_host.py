@@ -18,6 +18,7 @@ from rackhand.lab.standin_wheel import standin_wheel
 
 VERSION = "0.32.0"
 READY_S = 10.0
+CARD = "GPU-00000000-0000-0000-0000-000000000001"
 PARSER = """
 import sys
 from vllm.entrypoints.cli.serve import cmd_init
@@ -67,6 +68,8 @@ class Host:
             **os.environ,
             "PYTHONPATH": str(self.installed),
             "VLLM_STANDIN_FAULTS": str(self.place / "faults"),
+            "VLLM_STANDIN_HARDWARE": str(self.place / "hardware"),
+            "CUDA_VISIBLE_DEVICES": CARD,
             **({"VLLM_API_KEY": key} if key else {}),
         }
         command = [sys.executable, "-m", "vllm.cli", "serve", *(words or ["--config", str(config)])]

@@ -70,6 +70,10 @@ def test_five_tokens_come_out_of_a_real_engine(deployed: Result) -> None:
     assert instance["version"].startswith("0.32.0")
     assert instance["text"]
     assert instance["ready_s"] > 1
+    assert instance["memory"]["reported_tokens"] > 0
+    assert instance["memory"]["percent"] is None
+    assert instance["memory"]["words"].endswith("tokens on a CPU, not compared")
+    assert deployed.host("real")["warnings"] == []
     print(f"the engine answered {instance['text']!r}, version {instance['version']}, after {instance['ready_s']} s")
 
 
@@ -112,6 +116,13 @@ def test_secrets_lie_in_files_that_only_root_reads(real: Real, deployed: Result)
     assert real.rack.does(f"stat -L -c '%a %U' {INSTANCES}/tiny-0.yaml").split() == ["644", "root"]
     found = real.rack.does(f"grep -rl {KEY} /opt/rackhand /etc /var/log /run --exclude-dir=venvs 2>/dev/null").split()
     assert [Path(name).name for name in found] == ["tiny-0.env"]
+
+
+def test_what_the_engine_reported_is_kept_beside_its_release(real: Real, deployed: Result) -> None:
+    (record,) = json.loads(real.rack.does("cat /opt/rackhand/current/measured.json"))["instances"]
+    assert record["reported"]["device"] == "cpu"
+    assert record["reported"]["kv_tokens"] == deployed.host("real")["instances"][0]["memory"]["reported_tokens"]
+    assert record["reported"]["init_s"] > 0
 
 
 def test_a_second_run_changes_nothing(real: Real, deployed: Result) -> None:

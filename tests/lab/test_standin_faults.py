@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.lab.standin_host import READY_S, VERSION, Host, host, installed
+from rackhand.remote import startup
+from tests.lab.standin_host import CARD, READY_S, VERSION, Host, host, installed
 
 __all__ = ["host", "installed"]
 
@@ -26,6 +27,27 @@ def test_a_fatal_fault_ends_the_process_with_the_real_status(host: Host, fault: 
     host.breaks(fault)
     assert host.starts().wait(READY_S) == status
     assert line in host.journal()
+
+
+@pytest.mark.parametrize(("faults", "share"), [((), 1.0), (("less-cache",), 0.8), (("less-cache 50",), 0.5)])
+def test_with_a_card_it_reports_its_memory_and_a_fault_makes_that_less(
+    host: Host, faults: tuple[str, ...], share: float
+) -> None:
+    card = f"gpu.0.uuid {CARD}\ngpu.0.memory_mib 16384\ngpu.0.reserved_mib 384\n"
+    (host.place / "hardware").write_text(card)
+    host.breaks(*faults)
+    host.serves()
+    said = startup.tell(host.journal().splitlines(), "")
+    assert said["device"] == "gpu"
+    available = 16_000 * 0.92 - 46 - 64 - 225
+    assert said["available_kv_mib"] == pytest.approx(available * share, rel=0.01)
+    assert said["kv_tokens"] == pytest.approx(available * share * (1 << 20) / 256, rel=0.01)
+    assert said["allowed_mib"] == pytest.approx(16_000 * 0.92, rel=0.001)
+
+
+def test_without_a_card_it_reports_a_cpu(host: Host) -> None:
+    host.serves()
+    assert startup.tell(host.journal().splitlines(), "")["device"] == "cpu"
 
 
 def test_hangs_at_start_never_listens(host: Host) -> None:

@@ -29,6 +29,7 @@ NAMES = frozenset(
         "four-tokens",
         "slow-tokens",
         "frozen-counter",
+        "less-cache",
     }
 )
 

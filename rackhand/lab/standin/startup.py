@@ -4,6 +4,7 @@ import sys
 import time
 from pathlib import Path
 
+from . import memory
 from .arguments import Arguments, refuse
 from .faults import Engine
 from .journal import log, log_engine, traceback
@@ -30,7 +31,7 @@ def start(arguments: Arguments, engine: Engine) -> None:
         f"Initializing a V1 LLM engine (v{engine.version}) with config: model={arguments.model!r}", source="core.py:133"
     )
     _wait(engine)
-    _load(arguments)
+    _load(arguments, engine)
     if engine.fault("dies-at-start") is not None:
         _die(NO_BLOCKS)
     log_engine("init engine (profile, create kv cache, warmup model) took 0.01 s", source="core.py:402")
@@ -61,15 +62,40 @@ def _wait(engine: Engine) -> None:
     time.sleep(engine.fault_s("slow-start", 10.0) or 0.0)
 
 
-def _load(arguments: Arguments) -> None:
-    log_engine(f"Starting to load model {arguments.model}...", source="cpu_model_runner.py:68")
+def _load(arguments: Arguments, engine: Engine) -> None:
+    found = memory.bill(arguments)
+    runner = "gpu_model_runner.py:5150" if found else "cpu_model_runner.py:68"
+    log_engine(f"Starting to load model {arguments.model}...", source=runner)
     log_engine("Loading weights took 0.00 seconds", source="default_loader.py:501")
-    concurrency = 2_097_152 / arguments.max_model_len
+    if found is None:
+        _hold("CPU", 2_097_152, arguments)
+        return
+    log_engine(f"Model loading took {_gib(found.weights)} GiB memory and 0.010000 seconds", source=runner)
+    less = engine.fault("less-cache")
+    lost = 0.0 if less is None else float(less or 20) / 100
+    cache = int(found.cache * (1 - lost))
+    log_engine(f"Available KV cache memory: {_gib(cache)} GiB", source="gpu_worker.py:760")
+    _hold("GPU", int(found.tokens * (1 - lost)) // memory.BLOCK * memory.BLOCK, arguments)
+    peak, consumed = memory.ACTIVATION + found.cache - cache, found.weights + memory.OUTSIDE_TORCH
     log_engine(
-        "CPU KV cache size: 2,097,152 tokens, Maximum concurrency for "
-        f"{arguments.max_model_len:,} tokens per request: {concurrency:.2f}x",
+        f"Free memory on device ({_gib(found.total)}/{_gib(found.total)} GiB) on startup. Desired GPU memory "
+        f"utilization is ({found.allowed / found.total:.2f}, {_gib(found.allowed)} GiB). Actual usage is "
+        f"{_gib(consumed)} GiB for consumed memory (weights + non-torch), {_gib(peak)} GiB for peak activation, and "
+        "0.0 GiB for CUDAGraph memory.",
+        source="gpu_worker.py:1045",
+    )
+
+
+def _hold(device: str, tokens: int, arguments: Arguments) -> None:
+    log_engine(
+        f"{device} KV cache size: {tokens:,} tokens, Maximum concurrency for {arguments.max_model_len:,} tokens per "
+        f"request: {tokens / arguments.max_model_len:.2f}x",
         source="kv_cache_utils.py:2327",
     )
+
+
+def _gib(size: int) -> float:
+    return round(size / memory.GIB, 2)
 
 
 def _die(error: str) -> None:
