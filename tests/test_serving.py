@@ -203,10 +203,15 @@ def test_a_context_that_does_not_fit_is_refused_unless_it_may_be_shortened() -> 
     assert not chosen(card, **asked, preset=Preset.LONG_CONTEXT, max_model_len=131_072).forecast.fits
 
 
-def test_the_models_own_context_is_not_said() -> None:
-    assert "max-model-len" not in values(chosen(H200, max_model_len=8192))
+def test_the_models_own_context_is_said_only_by_who_wished_it() -> None:
+    assert "max-model-len" not in values(chosen(H200))
     assert "max-model-len" not in values(chosen(H200, max_model_len="auto"))
+    assert values(chosen(H200, max_model_len=8192)) == {"max-model-len": 8192}
     assert values(chosen(H200, max_model_len=4096)) == {"max-model-len": 4096}
+
+
+def test_a_wished_share_is_said_even_where_it_is_vllms_own() -> None:
+    assert values(chosen(H200, gpu_memory_utilization=0.92)) == {"gpu-memory-utilization": 0.92}
 
 
 def test_sequences_are_limited_only_where_the_cache_cannot_hold_them_even_when_they_are_short() -> None:

@@ -26,6 +26,16 @@ def refusal(**data: Any) -> str:
     return str(caught.value)
 
 
+def test_options_may_be_written_with_underscores_as_vllm_takes_them() -> None:
+    loaded = settings.load({**GOOD, "serve_options": {"max_num_seqs": 8, "kv-cache-dtype": "fp8"}}, "h")
+    assert loaded.serve_options == {"max-num-seqs": 8, "kv-cache-dtype": "fp8"}
+
+
+@pytest.mark.parametrize("option", ["tensor_parallel_size", "data-parallel-size", "device_memory_utilization"])
+def test_an_option_that_belongs_to_a_setting_is_refused_in_either_spelling(option: str) -> None:
+    assert f"'{option.replace('_', '-')}'" in refusal(serve_options={option: 1})
+
+
 def test_a_name_and_a_model_path_are_enough() -> None:
     loaded = settings.load(GOOD, "rack1")
     assert loaded.model_dump(exclude={"model_name", "model_path"}) == {

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from rackhand.catalog import engine
 from rackhand.catalog.serving import serving_book
 from rackhand.fitting.forecast import forecast
 from rackhand.fitting.known import Basis, kept, measured_for
@@ -69,7 +68,7 @@ def _decided(case: Case, settings: tuple[Setting, ...]) -> str:
 
 def _as_before(case: Case, settings: tuple[Setting, ...], before: Mapping[str, int]) -> tuple[Setting, ...]:
     asked = case.ask.max_model_len
-    wished = asked if isinstance(asked, int) and asked != case.spec.max_context else None
+    wished = asked if isinstance(asked, int) else None
     length = tuple(_length(case, before.get(LENGTH, wished)))
     rest = (
         Setting(name=name, value=value, reason="as in the running release, where it fits", origin=FIT)
@@ -91,7 +90,7 @@ def _values(settings: tuple[Setting, ...]) -> dict[str, Any]:
 def _share(case: Case) -> Iterator[Setting]:
     """Yield the user's share of a GPU that is not shared; of a shared one the layout says it."""
     wished = case.ask.gpu_memory_utilization
-    if wished is not None and wished != engine(case.ask.version).gpu_memory_utilization and case.ranks.share is None:
+    if wished is not None and case.ranks.share is None:
         yield Setting(name="gpu-memory-utilization", value=wished, reason="serve_gpu_memory_utilization", origin=USER)
 
 
@@ -104,13 +103,13 @@ def _given(case: Case) -> Iterator[Setting]:
 
 
 def _context(case: Case, settings: tuple[Setting, ...]) -> tuple[Forecast, int | None]:
-    """Return a first forecast, and the context where it is not the model's own."""
+    """Return a first forecast, and the context where it is wished or shortened; None is the model's own."""
     wished = case.ask.max_model_len
     asked = wished if isinstance(wished, int) else None
     values = _values(settings)
     predicted = _forecast(case, values, asked)
     if not case.ask.fits_context or predicted.max_context >= case.spec.max_context:
-        return predicted, None if asked == case.spec.max_context else asked
+        return predicted, asked
     longest = _rounded(predicted.max_context)
     if longest < BLOCK:
         return predicted, None
