@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rackhand.catalog import engine
+from rackhand.catalog.serving import Preset
 from rackhand.fitting.known import Known
 from rackhand.fitting.terms import Device, Forecast
 from rackhand.layout.lay_out import lay_out
@@ -110,9 +111,24 @@ def _settled(layout: Layout, gpus: Sequence[PlannedGpu], spec: ModelSpec, ask: A
     return Arrangement(
         instances=tuple(instances),
         reasons=layout.reasons,
-        left_out=(*layout.left_out, *_once(line for choice in chosen for line in choice.left_out)),
+        left_out=(
+            *layout.left_out,
+            *_once(line for choice in chosen for line in choice.left_out),
+            *_quicker(layout, gpus, spec, ask),
+        ),
         warnings=_once(line for choice in chosen for line in choice.warnings),
     )
+
+
+def _quicker(layout: Layout, gpus: Sequence[PlannedGpu], spec: ModelSpec, ask: Ask) -> Iterator[str]:
+    """Say what linked GPUs would do for latency: the layout takes replicas, which carry more users."""
+    linked = len(gpus) > 1 and any(gpu.switched or gpu.peers for gpu in gpus)
+    alone = all(len(instance.gpus) == 1 and instance.share is None for instance in layout.instances)
+    if ask.preset is Preset.LATENCY and linked and alone and spec.heads % 2 == 0:
+        yield (
+            "serve_tensor_parallel_size = 2 would shorten each answer: NVLink joins the GPUs, and each would read half "
+            "of the weights for a token; half as many instances"
+        )
 
 
 def _with(instance: Instance, choice: Choice) -> Instance:

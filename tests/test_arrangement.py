@@ -81,6 +81,15 @@ def test_the_longest_context_decides_about_the_number_of_gpus_where_it_may_be_sh
     assert (len(pair.instances), emitted(pair.instances[0]).get("max-model-len")) == (1, None)
 
 
+def test_latency_takes_replicas_and_says_what_linked_gpus_would_do_for_it() -> None:
+    linked = tuple(replace(gpu, switched=True) for gpu in gpus("H100 SXM5 80GB", 2))
+    for found, hints in ((linked, 1), (gpus("H100 SXM5 80GB", 2), 0), (linked[:1], 0)):
+        answer = arranged(found, LLAMA_8B, serve_preset="latency", serve_allow_fp8=True)
+        assert len(answer.instances) == len(found)
+        assert len([line for line in answer.left_out if "serve_tensor_parallel_size = 2" in line]) == hints
+    assert arranged(linked, LLAMA_8B).left_out == ()
+
+
 def test_an_unknown_memory_is_planned_without_numbers() -> None:
     answer = arranged(tuple(replace(gpu, memory_mib=0) for gpu in gpus("L4")), LLAMA_8B, serve_preset="cost")
     assert (answer.instances[0].forecast, emitted(answer.instances[0])) == (None, {})
