@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rackhand.fitting.known import CPU, GPU, Measurement, Reported
+from rackhand.fitting.known import ALLOWED_PERCENT, CPU, GPU, Measurement, Reported
 from rackhand.fitting.terms import Forecast
 from rackhand.outcome import Compared, Comparison, Problem
 from rackhand.plan import Instance
 from rackhand.survey import StateFacts
 
-# Percent of tokens above which a forecast is off, and a new release is said to hold less.
-ALLOWED_PERCENT = 5.0
 # What an engine reports as one sum where it does not say the parts.
 TOGETHER = "activation and non_torch"
 

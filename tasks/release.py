@@ -1,5 +1,6 @@
 """The release: rendered from this host's facts, staged whole, then made the current one."""
 
+from rackhand import truth
 from rackhand.operations import Change
 from rackhand.plan import Plan
 from rackhand.render import ROOT, Release, render
@@ -49,7 +50,8 @@ def switch(host: HostRun) -> Change | None:
         host.note("switch", release=release.id, before=before)
 
     again = f"restore the unit file of release {release.id}"
-    summary = again if before == release.id else f"switch from release {before} to {release.id}"
+    lost = "".join(f"; {words}" for words in truth.losses(host.survey().state, host.planned.instances))
+    summary = again if before == release.id else f"switch from release {before} to {release.id}{lost}"
     return Change(summary=summary, apply=apply)
 
 

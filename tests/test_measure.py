@@ -83,7 +83,7 @@ def test_a_forecast_that_was_off_is_a_warning_and_the_host_is_healthy(deploy: De
     assert "[forecast-off]" in result.said
 
 
-@pytest.mark.parametrize(("wished", "factor"), [({}, 0.8), ({}, 1.2), (LONG, 0.998), (LONG, 1.0), (LONG, 1.2)])
+@pytest.mark.parametrize(("wished", "factor"), [({}, 0.8), ({}, 1.2), (LONG, 0.96), (LONG, 1.0), (LONG, 1.2)])
 def test_the_next_plan_is_made_with_what_was_reported_and_changes_nothing(
     deploy: Deploy, wished: dict[str, Any], factor: float
 ) -> None:
@@ -143,6 +143,14 @@ def test_a_new_release_that_would_hold_less_says_so_with_both_numbers_before_the
     assert "will hold" not in said
     said = " ".join(deploy({"a": host}, "--dry", serve_gpu_memory_utilization=0.95).host("a").plan)
     assert "running release" not in said
+
+
+def test_the_switch_itself_says_what_it_takes_away(deploy: Deploy) -> None:
+    host, first = started(deploy, 1.0)
+    assert "running release" not in first.said
+    result = deploy({"a": host}, "-y", serve_max_model_len=4096)
+    switch = next(step for step in result.host("a").steps if step.name == "Release | switch")
+    assert switch.summary.endswith("; the context becomes 4,096 tokens; the running release has 8,192")
 
 
 def test_what_does_not_fit_by_measured_terms_is_refused_before_anything_changes(deploy: Deploy) -> None:

@@ -11,6 +11,8 @@ from rackhand.fitting.terms import MIB, Device, Forecast, Measured, Serving
 from rackhand.models.spec import ModelSpec
 
 GPU, CPU = "gpu", "cpu"
+# By how many percent of tokens a forecast may be off before that is worth a warning.
+ALLOWED_PERCENT = 5.0
 # What the terms of a bill do not depend on; the rest of the settings is part of the class.
 FREE = {"gpu_memory_utilization": 0.0, "max_model_len": None, "kv_cache_bytes": None, "max_num_seqs": 0}
 SECONDS = ("load_s", "compile_s", "init_s", "ready_s")

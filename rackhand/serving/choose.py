@@ -8,7 +8,7 @@ from typing import Any
 
 from rackhand.catalog.serving import serving_book
 from rackhand.fitting.forecast import forecast
-from rackhand.fitting.known import Basis, kept, measured_for
+from rackhand.fitting.known import ALLOWED_PERCENT, Basis, kept, measured_for
 from rackhand.fitting.terms import Forecast, Serving
 from rackhand.plan import Setting
 from rackhand.serving import options, presets, rules
@@ -54,7 +54,7 @@ def _choice(case: Case, applied: presets.Applied, settings: tuple[Setting, ...],
         basis=Basis(device=case.device, serving=serving, decided=decided, fit=fit),
         forecast=replace(predicted, fits=not reasons, reasons=reasons),
         left_out=applied.left_out,
-        warnings=tuple(rules.warnings(case)),
+        warnings=(*rules.warnings(case), *_tight(case, serving, predicted)),
     )
 
 
@@ -76,6 +76,16 @@ def _as_before(case: Case, settings: tuple[Setting, ...], before: Mapping[str, i
         if name != LENGTH
     )
     return (*settings, *length, *rest)
+
+
+def _tight(case: Case, serving: Serving, predicted: Forecast) -> Iterator[str]:
+    """Yield a warning where one sequence needs more than the certain part of the cache."""
+    certain = _certain(case, serving)
+    if predicted.fits and predicted.sequences * certain < 1:
+        yield (
+            f"a sequence of {predicted.context:,} tokens takes {100 / predicted.sequences:.0f} % of the predicted KV "
+            f"cache: where the forecast is off by {ALLOWED_PERCENT:.0f} %, vLLM does not start"
+        )
 
 
 def _predicted(case: Case, serving: Serving) -> Forecast:
@@ -108,12 +118,19 @@ def _context(case: Case, settings: tuple[Setting, ...]) -> tuple[Forecast, int |
     asked = wished if isinstance(wished, int) else None
     values = _values(settings)
     predicted = _forecast(case, values, asked)
-    if not case.ask.fits_context or predicted.max_context >= case.spec.max_context:
+    certain = _certain(case, serving_of(case, values, asked))
+    if not case.ask.fits_context or predicted.sequences * certain >= 1:
         return predicted, asked
-    longest = _rounded(predicted.max_context)
+    longest = _rounded(int(predicted.max_context * certain))
     if longest < BLOCK:
         return predicted, None
     return _forecast(case, values, longest), longest
+
+
+def _certain(case: Case, serving: Serving) -> float:
+    """Return which part of a predicted cache is certain: all of it where an engine of this class reported."""
+    told = measured_for(case.known, case.spec, case.device, serving)
+    return 1.0 if told is not None else 1 - ALLOWED_PERCENT / 100
 
 
 def _forecast(case: Case, values: Mapping[str, Any], context: int | None) -> Forecast:
