@@ -84,7 +84,7 @@ class Comparison:
 class InstanceOutcome:
     """One vLLM server; `gate` is 'passed', 'failed' or 'not run', `text` the five tokens that it answered.
 
-    `memory` is None where the engine's report was read in an earlier run.
+    `memory` is None where nobody has read the engine's report; `ready_s` is None where it was not started in this run.
     """
 
     name: str

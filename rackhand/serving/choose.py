@@ -61,7 +61,8 @@ def _choice(case: Case, applied: presets.Applied, settings: tuple[Setting, ...],
 def _decided(case: Case, settings: tuple[Setting, ...]) -> str:
     """Digest all that decides about an instance but its memory."""
     card = (case.device.card, case.device.capability)
-    asked = (case.ask.version, case.ask.preset, case.ask.max_model_len, case.ranks)
+    ranks = (case.ranks.tensor, case.ranks.pipeline, case.ranks.share)
+    asked = (case.ask.version, str(case.ask.preset), case.ask.max_model_len, ranks)
     emitted = sorted((setting.name, repr(setting.value)) for setting in settings)
     return hashlib.sha256(repr((card, asked, emitted)).encode()).hexdigest()[:12]
 
