@@ -295,6 +295,12 @@ def test_the_table_says_what_started_engines_reported_once_for_all_that_said_the
     assert MEMORY.words not in report.table(quietly, 200)
 
 
+def test_of_many_engines_that_said_the_same_five_are_named() -> None:
+    many = [dataclasses.replace(RACK1, name=f"gpu-{number}", instances=TOLD[:1]) for number in range(7)]
+    assert "gpu-4 tiny-0 and 2 more)" in report.table(run(*many), 200)
+    assert "gpu-5 tiny-0" not in report.table(run(*many), 200)
+
+
 def test_a_warning_stands_in_the_table_and_the_host_is_healthy_all_the_same() -> None:
     assert f"warning: @lab/rack1 vllm@tiny-0: {OFF.what} [forecast-off] → {OFF.next_step}" in report.table(
         MEASURED, 200
