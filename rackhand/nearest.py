@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from pydantic import ValidationError
+
 from rackhand.arrangement import Arrangement, arrange, device_of
 from rackhand.catalog.serving import serving_book
 from rackhand.fitting.known import Known
@@ -17,7 +19,9 @@ from rackhand.settings import Settings
 
 MEMORY_CODES = ("does-not-fit", "memory-in-use", "needs-more-hosts")
 LARGER_SHARE = 0.95
-MOST_GPUS = 16
+SHORTEST = 16
+# More are in few hosts that one can have.
+MOST_GPUS = 8
 NOTHING = "take a smaller or more strongly quantised model"
 
 Options = dict[str, Any]
@@ -73,7 +77,7 @@ def nearest(gpus: Sequence[PlannedGpu], spec: ModelSpec, settings: Settings, kno
     planned = _planner(spec, known)
     for words, changed, taken in _changes(gpus, spec, settings, planned):
         found = planned(taken, changed)
-        if found is not None:
+        if found is not None and _accepted(changed):
             yield Nearest(words=words, settings=changed, gpus=tuple(taken), arrangement=found)
 
 
@@ -92,7 +96,10 @@ def _changes(
     planned: Callable[[Sequence[PlannedGpu], Settings], Arrangement | None],
 ) -> Iterator[Change]:
     """Yield changes in words with the settings and GPUs that they lead to, the least intrusive first."""
-    shorter = planned(gpus, _changed(settings, serve_max_model_len="auto"))
+    if any(gpu.free_mib is not None for gpu in gpus):
+        yield "end what else holds memory of the GPUs", settings, [replace(gpu, free_mib=None) for gpu in gpus]
+    # Read off the shortest plan: one that was fitted to a context has fewer sequences, and so more room.
+    shorter = planned(gpus, _changed(settings, serve_max_model_len=SHORTEST))
     if shorter is not None:
         context = min(item.forecast.max_context for item in shorter.instances if item.forecast)
         changed = _changed(settings, serve_max_model_len=context)
@@ -155,3 +162,12 @@ def _more_gpus(
 
 def _changed(settings: Settings, **values: Any) -> Settings:
     return settings.model_copy(update=values)
+
+
+def _accepted(settings: Settings) -> bool:
+    """Tell whether a deploy takes these settings: a change is made without checking them."""
+    try:
+        Settings.model_validate(settings.model_dump())
+    except ValidationError:
+        return False
+    return True

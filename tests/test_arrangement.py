@@ -101,7 +101,7 @@ def test_an_unknown_memory_is_planned_without_numbers() -> None:
         (gpus("RTX 4090"), LONG, {}, ("serve_max_model_len", "kv-cache-dtype", '"quantization"', "a host with 2")),
         (gpus("L4"), LLAMA_13B, {}, ('"quantization"', "a host with 2 of L4")),
         (gpus("T4"), LLAMA_8B, {}, ("a host with 2 of T4",)),
-        (gpus("L4", 8), LLAMA_70B, {}, ("serve_max_model_len", "kv-cache-dtype")),
+        (gpus("L4", 8), LLAMA_70B, {}, ("serve_max_model_len",)),
         (gpus("H100 SXM5 80GB", 4), LLAMA_70B, ONE, ("tensor_parallel_size to 'auto'",)),
         (gpus("RTX 4090"), LLAMA_8B, {"serve_gpu_memory_utilization": 0.6}, ("utilization to 0.93",)),
     ],
@@ -135,7 +135,7 @@ def test_a_reason_that_is_not_about_memory_keeps_its_own_step() -> None:
 def test_what_others_hold_is_counted_and_the_share_that_remains_is_named() -> None:
     (problem,) = refused(gpus("A100 SXM4 80GB", free_mib=60_000), LLAMA_8B)
     assert problem.code == "memory-in-use"
-    assert "60,000" in problem.what or "59,478" in problem.what
+    assert "59,473" in problem.what
 
 
 def test_hosts_that_are_alike_have_plans_of_their_own_names() -> None:

@@ -65,9 +65,9 @@ def test_the_words_of_a_first_plan_say_what_will_happen() -> None:
         (DRIVER, "install", "pin", "hold", "reboot"),
         ("vLLM 0.33.0", "build", VENV, "requirements/vllm-0.33.0.txt"),
         ("llama", "weights", "path:llama"),
-        ("RTX 4090", "1 instance on one GPU", "15,406 MiB of weights", "tokens of KV cache"),
-        ("MiB per GPU: 15,406 weights", "activation", "sequences of 8,192 at once"),
-        ("max-num-seqs 192", "sequences of 256 tokens"),
+        ("RTX 4090", "1 instance on one GPU", "15,364 MiB of weights", "tokens of KV cache"),
+        ("MiB per GPU: 15,364 weights", "activation", "sequences of 8,192 at once"),
+        ("max-num-seqs 128", "sequences of 256 tokens"),
         ("vllm@llama-0", "127.0.0.1:8000", address(0), "to be started"),
     )
     assert len(words) == len(expected)

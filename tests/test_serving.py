@@ -207,12 +207,13 @@ def test_a_context_that_does_not_fit_is_refused_unless_it_may_be_shortened() -> 
 def test_a_wished_context_that_only_just_fits_the_forecast_is_a_warning() -> None:
     ranks = Ranks(tensor=2)
     card = Device(card="A100 SXM4 80GB", capability=(8, 0), total_mib=81_038)
-    longest = chosen(card, spec=LLAMA_70B, ranks=ranks).forecast.max_context
-    tight = chosen(card, spec=LLAMA_70B, ranks=ranks, max_model_len=longest * 98 // 100)
+    few = {"spec": LLAMA_70B, "ranks": ranks, "options": {"max-num-seqs": 32}}
+    longest = chosen(card, **few, max_model_len="auto").forecast.max_context
+    tight = chosen(card, **few, max_model_len=longest * 98 // 100)
     assert tight.forecast.fits
     assert ["% of the predicted KV cache" in line for line in tight.warnings] == [True]
-    assert chosen(card, spec=LLAMA_70B, ranks=ranks, max_model_len=longest * 94 // 100).warnings == ()
-    assert chosen(card, spec=LLAMA_70B, ranks=ranks, max_model_len="auto").warnings == ()
+    assert chosen(card, **few, max_model_len=longest * 94 // 100).warnings == ()
+    assert chosen(card, **few, max_model_len="auto").warnings == ()
 
 
 def test_the_models_own_context_is_said_only_by_who_wished_it() -> None:

@@ -1,41 +1,92 @@
 """What vLLM's profile run takes at its peak: a dummy batch of the largest size through layers and sampler."""
 
+from rackhand.catalog import engine
 from rackhand.catalog.memory import memory_book
 from rackhand.fitting.terms import MIB, Serving, Term
-from rackhand.models.spec import ModelSpec
+from rackhand.models.spec import Attention, ModelSpec
 
 ELEMENT = {"float32": 4, "float": 4}
-# Architectures with experts that run on the newer model runner all the same (vllm/config/vllm.py, 0.26.0).
-V2_EXPERTS = ("DeepseekV2ForCausalLM", "GraniteMoeForCausalLM", "Qwen2MoeForCausalLM")
+# Experts in this format run on kernels that keep no workspace between layers.
+LOOSE = ("mxfp4", "gpt_oss_mxfp4")
 
 
-def newer_runner(spec: ModelSpec) -> bool:
-    """Tell whether model runner V2 serves this model: dense attention models, and a few with experts."""
-    states = any(group.state_bytes for group in spec.groups)
-    return not states and (spec.experts is None or spec.architecture in V2_EXPERTS)
+def newer_runner(spec: ModelSpec, version: str) -> bool:
+    """Tell whether model runner V2 serves this model in this version."""
+    return engine(version).uses_v2(spec.architecture, experts=spec.experts is not None, hybrid=_hybrid(spec))
+
+
+def reserves_graphs(spec: ModelSpec, version: str) -> bool:
+    """Tell whether this version takes an estimate of its CUDA graphs off the cache."""
+    return engine(version).reserves_graphs(spec.architecture, experts=spec.experts is not None, hybrid=_hybrid(spec))
 
 
 def activation(spec: ModelSpec, serving: Serving) -> Term:
-    """Return the peak of one rank: the larger of a layer's forward pass and sampling, and cuBLAS' workspace."""
-    book = memory_book()
-    forward, forward_words = _forward(spec, serving)
-    sampling, sampling_words = _sampling(spec, serving)
-    larger, words = max((forward, forward_words), (sampling, sampling_words))
+    """Return the peak of one rank: workspaces, and the larger of a layer's forward pass and sampling."""
+    phases = (_mlp(spec, serving), _attention(spec, serving), _sampling(spec, serving))
+    largest, words = max(phases)
+    kept, blas = _kept(spec, serving), 0.0 if _quantised(spec, serving) else memory_book().workspace.mib
+    parts = [words]
+    parts += [f"{kept / MIB:,.0f} MiB experts' workspace"] if kept else []
+    parts += [f"{blas:.0f} MiB cuBLAS workspace"] if blas else []
     return Term(
         name="activation",
-        mib=larger / MIB + book.workspace.mib,
-        formula=f"{words} + {book.workspace.mib:.0f} MiB workspace",
+        mib=(largest + kept) / MIB + blas,
+        formula=" + ".join(parts),
         source="vLLM's profile run; constants of catalog/memory.yaml",
     )
 
 
-def _forward(spec: ModelSpec, serving: Serving) -> tuple[float, str]:
-    book = memory_book()
-    row = book.forward_eager if serving.enforce_eager else book.forward_compiled
+def _hybrid(spec: ModelSpec) -> bool:
+    return any(group.attention is Attention.STATE for group in spec.groups)
+
+
+def _quantised(spec: ModelSpec, serving: Serving) -> bool:
+    stored = spec.quantization is not None and spec.quantization.method not in LOOSE
+    return stored or serving.quantization is not None
+
+
+def _mlp(spec: ModelSpec, serving: Serving) -> tuple[float, str]:
+    row, family = memory_book().forward, memory_book().family(spec.architecture)
+    compiled = not serving.enforce_eager and spec.experts is None
+    hidden = (family.hidden if family else row.hidden) + (row.compiled_hidden if compiled else 0.0)
+    inner = row.intermediate + (row.compiled_intermediate if compiled else 0.0)
+    wide = inner * spec.intermediate_size if spec.experts is None else 0.0
+    wide = wide / serving.tensor_parallel_size + (0.0 if _keeps(spec) else _experts(spec, serving))
+    return _batch(spec, serving, hidden, wide)
+
+
+def _attention(spec: ModelSpec, serving: Serving) -> tuple[float, str]:
+    """Return the peak of an attention layer: hidden states, projections, its output; of latent attention, its chunk."""
+    latent = memory_book().latent
+    if any(group.attention is Attention.MLA for group in spec.groups):
+        context = latent.sequences * (serving.max_model_len or spec.max_context)
+        heads = max(1, spec.heads // serving.tensor_parallel_size)
+        chunk = min(context, latent.tokens) * heads * latent.elements * ELEMENT.get(serving.dtype, 2)
+        hidden, words = _batch(spec, serving, 5.0, 0.0)
+        return chunk + hidden, f"{chunk / MIB:,.0f} MiB for a chunk of context + {words}"
+    family = memory_book().family(spec.architecture)
+    queries = spec.heads * spec.head_size / serving.tensor_parallel_size
+    keys = max(1, spec.kv_heads // serving.tensor_parallel_size) * spec.head_size
+    copies = queries + keys if family is not None and family.copies else 0.0
+    return _batch(spec, serving, 3.0, 2 * queries + 2 * keys + copies)
+
+
+def _batch(spec: ModelSpec, serving: Serving, hidden: float, wide: float) -> tuple[float, str]:
     tokens, size = serving.max_num_batched_tokens, ELEMENT.get(serving.dtype, 2)
-    wide = max(row.intermediate * spec.intermediate_size / serving.tensor_parallel_size, _experts(spec, serving))
-    words = f"{tokens:,} tokens x ({row.hidden:g} x {spec.hidden_size:,} + {wide:,.0f}) x {size} bytes"
-    return tokens * (row.hidden * spec.hidden_size + wide) * size, words
+    words = f"{tokens:,} tokens x ({hidden:g} x {spec.hidden_size:,} + {wide:,.0f}) x {size} bytes"
+    return tokens * (hidden * spec.hidden_size + wide) * size, words
+
+
+def _keeps(spec: ModelSpec) -> bool:
+    method = spec.quantization.method if spec.quantization else ""
+    return spec.experts is not None and method not in LOOSE
+
+
+def _kept(spec: ModelSpec, serving: Serving) -> float:
+    """Return the bytes of the experts' workspaces, which stay once the first layer with experts has run."""
+    if not _keeps(spec):
+        return 0.0
+    return serving.max_num_batched_tokens * _experts(spec, serving) * ELEMENT.get(serving.dtype, 2)
 
 
 def _experts(spec: ModelSpec, serving: Serving) -> float:
@@ -51,7 +102,7 @@ def _experts(spec: ModelSpec, serving: Serving) -> float:
 
 def _sampling(spec: ModelSpec, serving: Serving) -> tuple[float, str]:
     book = memory_book().sampler
-    each = book.v2_bytes if newer_runner(spec) else book.v1_bytes
+    each = book.v2_bytes if newer_runner(spec, serving.version) else book.v1_bytes
     sequences = min(serving.max_num_seqs, serving.max_num_batched_tokens)
     hidden = serving.max_num_batched_tokens * spec.hidden_size * ELEMENT.get(serving.dtype, 2)
     words = f"{sequences:,} sequences x {spec.vocab_size:,} entries x {each:g} bytes + hidden states"

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rackhand.catalog import engine
+from rackhand.fitting.activation import newer_runner
 from rackhand.fitting.terms import Serving
 from rackhand.models.spec import Attention, LayerGroup, ModelSpec
 
@@ -71,10 +73,10 @@ def pool(spec: ModelSpec, serving: Serving, layers: int) -> Pool:
     endless = all(kind.group.attention in (Attention.FULL, Attention.MLA) for kind in kinds)
     if len(kinds) == 1 or endless:
         tables = ((kinds[0], 1),)
-        return Pool(tables, sum(kind.page * kind.layers for kind in kinds), _in_flight(serving))
+        return Pool(tables, sum(kind.page * kind.layers for kind in kinds), _in_flight(spec, serving))
     size = _group_size([kind.layers for kind in kinds])
     page = max(kind.page for kind in kinds)
-    return Pool(tuple((kind, -(-kind.layers // size)) for kind in kinds), page * size, _in_flight(serving))
+    return Pool(tuple((kind, -(-kind.layers // size)) for kind in kinds), page * size, _in_flight(spec, serving))
 
 
 def _group_size(layers: Sequence[int]) -> int:
@@ -124,6 +126,8 @@ def element_bytes(spec: ModelSpec, serving: Serving) -> int:
     return 1 if kind.startswith(SHORT) else ELEMENT_BYTES.get(kind, 2)
 
 
-def _in_flight(serving: Serving) -> int:
-    """Return the tokens in flight: one batch more than there are pipeline stages (asynchronous scheduling)."""
-    return (serving.pipeline_parallel_size + 1) * serving.max_num_batched_tokens
+def _in_flight(spec: ModelSpec, serving: Serving) -> int:
+    """Return the tokens that may be scheduled and not settled."""
+    v2 = newer_runner(spec, serving.version)
+    batches = engine(serving.version).batches_in_flight(serving.pipeline_parallel_size, v2=v2)
+    return batches * serving.max_num_batched_tokens

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import log2
 
 from rackhand.catalog.memory import memory_book
-from rackhand.fitting.activation import activation, newer_runner
+from rackhand.fitting.activation import activation, newer_runner, reserves_graphs
 from rackhand.fitting.cache import Pool, pool
+from rackhand.fitting.rounding import extra_mib
 from rackhand.fitting.terms import MEASURED, MIB, Device, Forecast, Measured, Serving, Term
 from rackhand.fitting.weights import StageLoad, stages
 from rackhand.models.spec import ModelSpec
@@ -18,10 +20,14 @@ CACHE = "vllm/v1/core/kv_cache_utils.py, get_kv_cache_configs"
 
 @dataclass(frozen=True)
 class Rank:
-    """The bill of one pipeline stage's ranks before the cache is cut; `left` is bytes for the cache."""
+    """The bill of one pipeline stage's ranks before the cache is cut; `left` is bytes for the cache.
+
+    `certain` is what of them a plan counts on: all where they were given or measured.
+    """
 
     terms: tuple[Term, ...]
     left: float
+    certain: float
     pool: Pool
 
     @property
@@ -46,7 +52,7 @@ def forecast(spec: ModelSpec, device: Device, serving: Serving, measured: Measur
         allowed_mib=_allowed(device, serving),
         terms=(*tight.terms, _cache_term(tight, context)),
         kv_tokens=int(blocks / needed * context),
-        max_context=tight.pool.longest(tight.left, spec.max_context),
+        max_context=tight.pool.longest(tight.certain, spec.max_context),
         sequences=blocks / needed,
         reasons=reasons,
     )
@@ -65,7 +71,7 @@ def _allowed(device: Device, serving: Serving) -> float:
 
 def _rank(spec: ModelSpec, device: Device, serving: Serving, known: Measured, load: StageLoad) -> Rank:
     terms = (
-        _weights(load, known),
+        _weights(spec, serving, load, known),
         _known(activation(spec, serving), known.activation_mib),
         _graphs(spec, serving, load.layers, known),
         _non_torch(serving, known),
@@ -75,11 +81,13 @@ def _rank(spec: ModelSpec, device: Device, serving: Serving, known: Measured, lo
     left = (_allowed(device, serving) - charged) * MIB
     if serving.kv_cache_bytes is not None:
         left = float(serving.kv_cache_bytes)
-    return Rank(terms, left, pool(spec, serving, load.layers))
+    sure = serving.kv_cache_bytes is not None or known.weights_mib is not None
+    certain = left if sure else left * (1 - memory_book().margin.share)
+    return Rank(terms, left, certain, pool(spec, serving, load.layers))
 
 
-def _weights(load: StageLoad, known: Measured) -> Term:
-    extra = memory_book().loading.mib
+def _weights(spec: ModelSpec, serving: Serving, load: StageLoad, known: Measured) -> Term:
+    extra = extra_mib(spec, serving, load.layers)
     term = Term(
         name="weights",
         mib=load.bytes / MIB + extra,
@@ -90,12 +98,19 @@ def _weights(load: StageLoad, known: Measured) -> Term:
 
 
 def _graphs(spec: ModelSpec, serving: Serving, layers: int, known: Measured) -> Term:
-    book = memory_book().graphs
-    charged = not serving.enforce_eager and not newer_runner(spec)
-    mib = book.base_mib + book.mib_per_layer * layers if charged else 0.0
-    why = "not estimated by this model runner" if not charged else f"{book.base_mib:.0f} + {layers} layers"
-    term = Term(name="cuda_graphs", mib=mib, formula=why, source="vllm/v1/worker/gpu_model_runner.py")
+    charged = not serving.enforce_eager and reserves_graphs(spec, serving.version)
+    mib, why = _estimate(spec, serving, layers) if charged else (0.0, "not charged to the share")
+    term = Term(name="cuda_graphs", mib=mib, formula=why, source="profile_cudagraph_memory of the model runner")
     return _known(term, known.graphs_mib if charged else None)
+
+
+def _estimate(spec: ModelSpec, serving: Serving, layers: int) -> tuple[float, str]:
+    book = memory_book().graphs
+    if not newer_runner(spec, serving.version):
+        return book.base_mib + book.layer_mib * layers, f"{book.base_mib:g} + {layers} layers x {book.layer_mib:g} MiB"
+    sequences = min(max(serving.max_num_seqs, book.from_sequences), book.to_sequences)
+    doublings = log2(sequences / book.from_sequences)
+    return book.doubling_mib * doublings, f"{book.doubling_mib:g} MiB x {doublings:.1f} doublings of the sequences"
 
 
 def _non_torch(serving: Serving, known: Measured) -> Term:
@@ -130,7 +145,7 @@ def _cache_term(rank: Rank, context: int) -> Term:
 
 def _reasons(device: Device, serving: Serving, rank: Rank, context: int, spec: ModelSpec) -> Iterator[Problem]:
     context_mib = memory_book().context.mib
-    free = (device.total_mib if device.free_mib is None else device.free_mib) - context_mib
+    free = max(0.0, (device.total_mib if device.free_mib is None else device.free_mib) - context_mib)
     allowed = _allowed(device, serving)
     if free < allowed and serving.kv_cache_bytes is None:
         share = max(0.0, int(free / device.total_mib * 100) / 100)
@@ -149,19 +164,24 @@ def _reasons(device: Device, serving: Serving, rank: Rank, context: int, spec: M
             next_step=f"set serve_max_model_len to at most {spec.max_context}",
         )
     needed = rank.pool.blocks_per_sequence(context)
-    if rank.left <= 0 or needed > rank.blocks:
+    if rank.left <= 0 or needed > rank.pool.count(rank.certain):
         yield _too_small(device, rank, context, spec)
 
 
 def _too_small(device: Device, rank: Rank, context: int, spec: ModelSpec) -> Problem:
-    need = rank.pool.blocks_per_sequence(context) * rank.pool.block_bytes / MIB
-    longest = rank.pool.longest(rank.left, spec.max_context)
-    there = max(0.0, rank.left) / MIB
+    longest = rank.pool.longest(rank.certain, spec.max_context)
     return Problem(
         code="does-not-fit",
-        what=f"needs {need / 1024:,.1f} GiB for {context:,} tokens, {there / 1024:,.1f} GiB are there"
-        if there
+        what=_lack(rank, context)
+        if rank.left > 0
         else f"weights and overhead alone take {-rank.left / MIB:,.0f} MiB more than {device.card} is allowed",
         where=device.card,
         next_step=f"set the context to at most {longest}" if longest else "more or larger GPUs, or a quantised model",
     )
+
+
+def _lack(rank: Rank, context: int) -> str:
+    need = rank.pool.blocks_per_sequence(context) * rank.pool.block_bytes / MIB / 1024
+    there, certain = rank.left / MIB / 1024, rank.certain / MIB / 1024
+    kept = f", of which {certain:,.1f} are certain" if certain < need <= there else ""
+    return f"needs {need:,.1f} GiB for {context:,} tokens, {there:,.1f} GiB are there{kept}"
