@@ -73,8 +73,8 @@ def test_every_setting_of_every_preset_is_known_to_vllm_and_differs_from_its_def
         (H200, "throughput", {"quantization": "fp8", "kv-cache-dtype": "fp8"}),
         (B200, "throughput", {"quantization": "fp8", "kv-cache-dtype": "fp8"}),
         (H200, "balanced", {}),
-        (H200, "latency", {"quantization": "fp8", "performance-mode": "interactivity", "max-num-seqs": 64}),
-        (A100, "latency", {"performance-mode": "interactivity", "max-num-seqs": 64}),
+        (H200, "latency", {"quantization": "fp8", "max-num-seqs": 64}),
+        (A100, "latency", {"max-num-seqs": 64}),
         (H200, "long-context", {"kv-cache-dtype": "fp8", "gpu-memory-utilization": 0.95}),
         (A100, "long-context", {"gpu-memory-utilization": 0.95}),
         (H200, "cost", {"quantization": "fp8", "kv-cache-dtype": "fp8", "gpu-memory-utilization": 0.95}),
@@ -92,6 +92,15 @@ def test_fp8_is_never_chosen_without_leave_and_the_plan_says_what_leave_would_br
     choice = chosen(H200, preset=Preset.THROUGHPUT)
     assert values(choice) == {}
     assert [line.split(" = ")[0] for line in choice.left_out] == ["serve_allow_fp8", "serve_allow_fp8_kv"]
+
+
+@pytest.mark.parametrize("preset", ["throughput", "cost"])
+def test_an_fp8_cache_waits_for_weights_that_are_not_in_16_bits(preset: str) -> None:
+    alone = chosen(H200, preset=Preset(preset), allow_fp8_cache=True)
+    assert "kv-cache-dtype" not in values(alone)
+    assert any("costs throughput" in line for line in alone.left_out)
+    asked = chosen(H200, preset=Preset(preset), allow_fp8_cache=True, options={"quantization": "fp8"})
+    assert values(asked)["kv-cache-dtype"] == "fp8"
 
 
 def test_where_the_card_has_no_fp8_the_preset_says_so_with_its_capability() -> None:

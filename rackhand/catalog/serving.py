@@ -25,13 +25,15 @@ class Preset(StrEnum):
 class When(StrEnum):
     """The condition of a rule.
 
-    FP8_WEIGHTS, FP8_CACHE: the hardware computes in it, the model is not stored in it, the user allowed it. ROOM: the
-    card has room for a larger share, as far as it has. LOWER: the value is below the engine's default.
+    FP8_WEIGHTS, FP8_CACHE: the hardware computes in it, the model is not stored in it, the user allowed it.
+    FP8_CACHE_AND_WEIGHTS: FP8_CACHE where the weights are not left in 16 bits. ROOM: the card has room for a larger
+    share, as far as it has. LOWER: the value is below the engine's default.
     """
 
     ALWAYS = "always"
     FP8_WEIGHTS = "fp8-weights"
     FP8_CACHE = "fp8-cache"
+    FP8_CACHE_AND_WEIGHTS = "fp8-cache-and-weights"
     ROOM = "room"
     LOWER = "lower"
 

@@ -47,6 +47,8 @@ def _against(rule: Rule, case: Case) -> str:
             return next(_against_fp8_weights(case), "")
         case When.FP8_CACHE:
             return next(_against_fp8_cache(case), "")
+        case When.FP8_CACHE_AND_WEIGHTS:
+            return next(_against_fp8_cache_alone(case), "")
         case _ if rule.option not in option_table(case.ask.version).names:
             return f"{rule.option}: vLLM {case.ask.version} does not have it"
         case _:
@@ -90,6 +92,13 @@ def _against_fp8_cache(case: Case) -> Iterator[str]:
         )
 
 
+def _against_fp8_cache_alone(case: Case) -> Iterator[str]:
+    yield from _against_fp8_cache(case)
+    plain = case.spec.quantization is None and not options.given(case.ask.options, "quantization")
+    if plain and any(_against_fp8_weights(case)):
+        yield "fp8 KV cache: beside 16-bit weights it costs throughput (measured), so it waits for fp8 weights"
+
+
 def _value(rule: Rule, case: Case) -> bool | int | float | str | None:
     """Return what a rule sets here, None where it would change nothing."""
     if rule.when is When.LOWER:
@@ -119,7 +128,7 @@ def largest_share(device: Device) -> float:
 
 
 def _reason(rule: Rule, case: Case) -> str:
-    if rule.when is not When.FP8_CACHE:
+    if rule.when not in (When.FP8_CACHE, When.FP8_CACHE_AND_WEIGHTS):
         return rule.reason
     backend = {9: "FlashAttention 3", 10: "FlashInfer"}.get(case.device.capability[0], "FlashInfer or Triton")
     return f"{rule.reason}; attention runs on {backend}"
