@@ -25,8 +25,12 @@ OPTIONS = {
 
 
 def alternatives(posed: Posed) -> tuple[Alternative, ...]:
-    """Return the nearest plans that work: other settings, or more of the same cards."""
-    return tuple(_near(posed, found) for found in nearest(posed.gpus, posed.spec, posed.settings))
+    """Return the nearest plans that work: other settings, or more of the same cards.
+
+    The same cards with nothing else on them are no answer to who asks about cards that are in use.
+    """
+    found = nearest(posed.gpus, posed.spec, posed.settings)
+    return tuple(_near(posed, each) for each in found if each.gpus == posed.gpus or len(each.gpus) != len(posed.gpus))
 
 
 def other_cards(posed: Posed) -> tuple[Alternative, ...]:

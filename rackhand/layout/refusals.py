@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rackhand.fitting.terms import Forecast
 from rackhand.layout.choice import Bench, possible, shortfalls, unserved
 from rackhand.layout.terms import LayoutWish
-from rackhand.layout.topology import Gpus, Link
+from rackhand.layout.topology import Gpus, Link, slots
 from rackhand.layout.ways import Way, hindrance, most_stages
 from rackhand.layout.words import described
 from rackhand.models.spec import ModelSpec
@@ -83,9 +83,14 @@ def no_gpu(host: str) -> Problem:
 
 
 def _attempt(group: Gpus, way: Way, bench: Bench) -> Attempt:
-    """Take the GPU with the most room: what it lacks is lacking everywhere. Of several shares the tightest counts."""
-    tight = [min(bench.forecasts(gpu, way), key=lambda item: (item.fits, item.max_context)) for gpu in group]
-    return Attempt(way=way, forecast=max(tight, key=lambda item: (item.fits, item.max_context)))
+    """Take the set of GPUs with the most room: of each set, and of several shares, the tightest counts."""
+    found = slots(group, way.tensor, way.pipeline, way.link)
+    tight = [min((each for gpu in slot for each in bench.forecasts(gpu, way)), key=_room) for slot in found]
+    return Attempt(way=way, forecast=max(tight, key=_room))
+
+
+def _room(forecast: Forecast) -> tuple[bool, int]:
+    return forecast.fits, forecast.max_context
 
 
 def _sliced(host: str, group: Gpus, wish: LayoutWish) -> Problem:
