@@ -35,8 +35,10 @@ def arrange(
     spec: ModelSpec,
     settings: Settings,
     known: Known = (),
+    *,
+    explain: bool = True,
 ) -> Arrangement | tuple[Problem, ...]:
-    """Return the arrangement, or every reason against one.
+    """Return the arrangement, or every reason against one; without `explain` perhaps none of them.
 
     Where the context may be shortened, the model's own is tried first on all sizes, then half of it and so on: so the
     longest context decides about the number of GPUs, to a factor of two.
@@ -44,7 +46,7 @@ def arrange(
     ask, wish = ask_of(settings), wish_of(settings)
     problems: tuple[Problem, ...] = ()
     for least in _contexts(ask, spec):
-        found = lay_out(host, gpus, spec, wish, _assess(spec, ask, known, least))
+        found = lay_out(host, gpus, spec, wish, _assess(spec, ask, known, least), explain=explain and not least)
         if isinstance(found, Layout):
             return _settled(found, gpus, spec, ask, known)
         problems = found

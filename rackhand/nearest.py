@@ -82,9 +82,14 @@ def nearest(gpus: Sequence[PlannedGpu], spec: ModelSpec, settings: Settings, kno
 
 
 def _planner(spec: ModelSpec, known: Known) -> Callable[[Sequence[PlannedGpu], Settings], Arrangement | None]:
+    done: dict[tuple[tuple[PlannedGpu, ...], Wish], Arrangement | None] = {}
+
     def planned(gpus: Sequence[PlannedGpu], settings: Settings) -> Arrangement | None:
-        found = arrange("", gpus, spec, settings, known)
-        return found if isinstance(found, Arrangement) else None
+        key = tuple(gpus), Wish(settings.model_dump_json(), settings)
+        if key not in done:
+            found = arrange("", gpus, spec, settings, known, explain=False)
+            done[key] = found if isinstance(found, Arrangement) else None
+        return done[key]
 
     return planned
 

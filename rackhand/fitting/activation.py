@@ -1,5 +1,7 @@
 """What vLLM's profile run takes at its peak: a dummy batch of the largest size through layers and sampler."""
 
+from functools import lru_cache
+
 from rackhand.catalog import engine
 from rackhand.catalog.memory import memory_book
 from rackhand.fitting.terms import MIB, Serving, Term
@@ -20,6 +22,7 @@ def reserves_graphs(spec: ModelSpec, version: str) -> bool:
     return engine(version).reserves_graphs(spec.architecture, experts=spec.experts is not None, hybrid=_hybrid(spec))
 
 
+@lru_cache(maxsize=1024)
 def activation(spec: ModelSpec, serving: Serving) -> Term:
     """Return the peak of one rank: workspaces, and the larger of a layer's forward pass and sampling."""
     phases = (_mlp(spec, serving), _attention(spec, serving), _sampling(spec, serving))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rackhand.catalog import engine
 from rackhand.fitting.activation import newer_runner
@@ -23,6 +24,11 @@ class Kind:
     layers: int
     block: int
     page: int
+
+    @property
+    def endless(self) -> bool:
+        """Whether every token of a sequence is kept."""
+        return self.group.attention in (Attention.FULL, Attention.MLA)
 
     def blocks(self, context: int, in_flight: int) -> int:
         """Return the blocks that one sequence of `context` tokens can hold at once.
@@ -59,18 +65,24 @@ class Pool:
     def longest(self, available: float, limit: int) -> int:
         """Return the longest context up to `limit` tokens of which one sequence fits; 0 when none does."""
         blocks, low, high = self.count(available), 0, limit
+        if blocks >= self.blocks_per_sequence(limit):
+            return limit
+        if len(self.kinds) == 1 and self.kinds[0][0].endless:
+            kind, tables = self.kinds[0]
+            return blocks // tables * kind.block
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self.blocks_per_sequence(middle) <= blocks else (low, middle - 1)
         return low
 
 
+@lru_cache(maxsize=1024)
 def pool(spec: ModelSpec, serving: Serving, layers: int) -> Pool:
     """Cut the cache of a rank that holds `layers` of the model's layers."""
     kinds = _same_pages([_kind(spec, group, serving, layers) for group in spec.groups if group.layers])
     if not kinds:
         return Pool((), 0, 0)
-    endless = all(kind.group.attention in (Attention.FULL, Attention.MLA) for kind in kinds)
+    endless = all(kind.endless for kind in kinds)
     if len(kinds) == 1 or endless:
         tables = ((kinds[0], 1),)
         return Pool(tables, sum(kind.page * kind.layers for kind in kinds), _in_flight(spec, serving))
@@ -104,7 +116,7 @@ def _same_pages(kinds: list[Kind]) -> list[Kind]:
     others = [kind for kind in kinds if kind.group.attention is not Attention.STATE]
     if not others or (len(others) == 1 and not states):
         return kinds
-    endless = all(kind.group.attention in (Attention.FULL, Attention.MLA) for kind in others)
+    endless = all(kind.endless for kind in others)
     if endless and not states:
         return kinds
     page = max(kind.page for kind in [*others, *states])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log2
 
 from rackhand.catalog.memory import memory_book
@@ -35,6 +36,7 @@ class Rank:
         return self.pool.count(self.left)
 
 
+@lru_cache(maxsize=1024)
 def forecast(spec: ModelSpec, device: Device, serving: Serving, measured: Measured | None = None) -> Forecast:
     """Predict one instance on equal devices: every stage has its bill, the stage with the fewest blocks decides.
 

@@ -1,6 +1,7 @@
 """The weights that one rank holds: which parts, how divided, how stored."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rackhand.fitting.terms import Serving
 from rackhand.models.spec import ModelSpec, Part, Split, Stage
@@ -19,6 +20,7 @@ class StageLoad:
     bytes: float
 
 
+@lru_cache(maxsize=1024)
 def stages(spec: ModelSpec, serving: Serving) -> tuple[StageLoad, ...]:
     """Return every pipeline stage's load, in order."""
     count = serving.pipeline_parallel_size

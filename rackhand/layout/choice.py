@@ -87,10 +87,8 @@ def choose(group: Gpus, spec: ModelSpec | None, wish: LayoutWish, bench: Bench) 
     for bound, way in sorted(_bounded(group, spec, wish), key=lambda pair: pair[0]):
         if best and best[0] <= bound:
             break
-        if not slots(group, way.tensor, way.pipeline, way.link):
-            continue
         able = [gpu for gpu in group if bench.fits(gpu, way)]
-        found = slots(able, way.tensor, way.pipeline, way.link)
+        found = slots(able, way.tensor, way.pipeline, way.link) if len(able) >= way.ranks else ()
         key = (-_counted(len(found), wish), way.preference)
         if found and (best is None or key < best[0]):
             best = key, Choice(group=group, way=way, slots=found)

@@ -31,22 +31,30 @@ class Seat:
 
 
 def lay_out(
-    host: str, gpus: Sequence[PlannedGpu], spec: ModelSpec | None, wish: LayoutWish, assess: Assess | None
+    host: str,
+    gpus: Sequence[PlannedGpu],
+    spec: ModelSpec | None,
+    wish: LayoutWish,
+    assess: Assess | None,
+    *,
+    explain: bool = True,
 ) -> Layout | tuple[Problem, ...]:
     """Return the layout or every reason against one; the order of `gpus` changes nothing but positions.
 
     Without `spec` any size divides the model, without `assess` it fits: what nobody knows refuses nothing.
 
-    A group of equal GPUs that cannot serve the model is left out with its reasons while another one can.
+    A group of equal GPUs that cannot serve the model is left out with its reasons while another one can. Where nobody
+    wants to be told why not (`explain`), reasons that take forecasts are not looked for: no layout is an empty tuple.
     """
     if problems := tuple(refusals.of_wish(host, len(gpus), spec, wish)):
         return problems
-    bench, served, refused = Bench(assess, wish), [], []
-    for group in groups(gpus):
-        if choice := choose(group, spec, wish, bench):
-            served.append(choice)
-        else:
-            refused.append((group, refusals.of_group(host, group, spec, wish, bench)))
+    bench, found = Bench(assess, wish), groups(gpus)
+    choices = [choose(group, spec, wish, bench) for group in found]
+    served = [choice for choice in choices if choice]
+    if not served and not explain:
+        return ()
+    without = (group for group, choice in zip(found, choices, strict=True) if not choice)
+    refused = [(group, refusals.of_group(host, group, spec, wish, bench)) for group in without]
     seats = [seat for choice in served for seat in _seats(choice, bench)]
     if not seats:
         return tuple(dict.fromkeys(problem for _, told in refused for problem in told)) or (refusals.no_gpu(host),)

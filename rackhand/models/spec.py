@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from typing_extensions import override
+
 
 class Attention(StrEnum):
     """What a layer keeps per sequence: keys and values of all tokens, of a window, a latent, or one fixed state."""
@@ -118,6 +120,11 @@ class ModelSpec:
     needs_remote_code: bool = False
     revision: str | None = None
     source: str = ""
+
+    @override
+    def __hash__(self) -> int:
+        """Hash what tells models apart: forecasts are kept by model, and all fields would take longer than they."""
+        return hash((self.name, self.revision, self.architecture, self.layers, self.max_context))
 
     @property
     def parameters(self) -> int:
