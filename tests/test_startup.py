@@ -127,3 +127,13 @@ def test_a_restored_release_keeps_its_record(tmp_path: Path) -> None:
     measured.keep(str(tmp_path), "old", [{"name": "a"}])
     measured.carry(old, new)
     assert json.loads((new / measured.RECORD).read_text())["instances"] == [{"name": "a"}]
+
+
+def test_the_journal_of_a_real_engine_on_an_h200_is_read_to_the_last_number() -> None:
+    lines = (FIXTURES / "engine/vllm-0.26.0-h200.log").read_text().splitlines()
+    said = startup.tell(lines, "")
+    assert (said["device"], said["kv_tokens"], said["context"], said["concurrency"]) == ("gpu", 732_480, 32_768, 22.35)
+    assert said["graphs_charged_mib"] == pytest.approx(0.49 * 1024, abs=0.1)
+    assert said["graphs_mib"] == pytest.approx(0.63 * 1024, abs=0.1)
+    assert said["activation_mib"] == pytest.approx(1.15 * 1024, abs=0.1)
+    assert said["compile_s"] == 37.23
