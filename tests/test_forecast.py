@@ -172,6 +172,13 @@ def test_batch_defaults_depend_on_the_card(device: Device, expected: tuple[int, 
     assert batch_defaults("0.26.0", device, 8192) == expected
 
 
+def test_releases_that_count_what_left_the_free_memory_charge_the_batch_buffers_too() -> None:
+    parts, total = (forecast(LLAMA_8B, H200, replace(EAGER, version=each)) for each in ("0.26.0", "0.27.1"))
+    # 0.26.0's own counters on an H200: 85 MiB more left the free memory than it charged.
+    assert total.mib("activation") - parts.mib("activation") == pytest.approx(85, abs=45)
+    assert "batch buffers" in total.terms[1].formula
+
+
 models = st.builds(
     dense,
     st.just("random"),

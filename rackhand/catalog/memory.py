@@ -70,6 +70,13 @@ class Sampler(Entry):
     v2_bytes: Mib
 
 
+class Buffers(Entry):
+    """Tensors of the batch: bytes per sequence and vocabulary entry, and the rest."""
+
+    entry_bytes: Mib
+    mib: Mib
+
+
 class Graphs(Entry):
     """What CUDA graphs take, by model runner."""
 
@@ -93,6 +100,7 @@ class MemoryBook(Book):
     families: tuple[Family, ...]
     latent: Latent
     sampler: Sampler
+    buffers: Buffers
     graphs: Graphs
 
     @override

@@ -4,6 +4,7 @@ from functools import lru_cache
 
 from rackhand.catalog import engine
 from rackhand.catalog.memory import memory_book
+from rackhand.catalog.vllm import Consumed
 from rackhand.fitting.terms import MIB, Serving, Term
 from rackhand.models.spec import Attention, ModelSpec
 
@@ -12,11 +13,13 @@ ELEMENT = {"float32": 4, "float": 4}
 LOOSE = ("mxfp4", "gpt_oss_mxfp4")
 
 
+@lru_cache(maxsize=1024)
 def newer_runner(spec: ModelSpec, version: str) -> bool:
     """Tell whether model runner V2 serves this model in this version."""
     return engine(version).uses_v2(spec.architecture, experts=spec.experts is not None, hybrid=_hybrid(spec))
 
 
+@lru_cache(maxsize=1024)
 def reserves_graphs(spec: ModelSpec, version: str) -> bool:
     """Tell whether this version takes an estimate of its CUDA graphs off the cache."""
     return engine(version).reserves_graphs(spec.architecture, experts=spec.experts is not None, hybrid=_hybrid(spec))
@@ -31,12 +34,22 @@ def activation(spec: ModelSpec, serving: Serving) -> Term:
     parts = [words]
     parts += [f"{kept / MIB:,.0f} MiB experts' workspace"] if kept else []
     parts += [f"{blas:.0f} MiB cuBLAS workspace"] if blas else []
+    buffers = _buffers_mib(spec, serving)
+    parts += [f"{buffers:,.0f} MiB batch buffers"] if buffers else []
     return Term(
         name="activation",
-        mib=(largest + kept) / MIB + blas,
+        mib=(largest + kept) / MIB + blas + buffers,
         formula=" + ".join(parts),
         source="vLLM's profile run; constants of catalog/memory.yaml",
     )
+
+
+def _buffers_mib(spec: ModelSpec, serving: Serving) -> float:
+    """Return the batch's own tensors, which are counted where everything that left the free memory is."""
+    if engine(serving.version).consumed is not Consumed.TOTAL:
+        return 0.0
+    book = memory_book().buffers
+    return book.mib + serving.max_num_seqs * spec.vocab_size * book.entry_bytes / MIB
 
 
 def _hybrid(spec: ModelSpec) -> bool:

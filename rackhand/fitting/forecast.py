@@ -63,7 +63,7 @@ def forecast(spec: ModelSpec, device: Device, serving: Serving, measured: Measur
 def tightest(spec: ModelSpec, device: Device, serving: Serving, measured: Measured | None = None) -> Rank:
     """Return the bill of the stage that has room for the fewest blocks."""
     known = measured or NOTHING
-    ranks = [_rank(spec, device, serving, known, load) for load in stages(spec, serving)]
+    ranks = [_rank(spec, device, serving, known, load) for load in dict.fromkeys(stages(spec, serving))]
     return min(ranks, key=lambda rank: rank.blocks)
 
 
