@@ -84,15 +84,22 @@ def choose(group: Gpus, spec: ModelSpec | None, wish: LayoutWish, bench: Bench) 
     if unserved(group, wish):
         return None
     best: tuple[Key, Choice] | None = None
+    rooms = {_room(gpu): gpu for gpu in group}
     for bound, way in sorted(_bounded(group, spec, wish), key=lambda pair: pair[0]):
         if best and best[0] <= bound:
             break
-        able = [gpu for gpu in group if bench.fits(gpu, way)]
+        fitting = {room for room, gpu in rooms.items() if bench.fits(gpu, way)}
+        able = [gpu for gpu in group if _room(gpu) in fitting]
         found = slots(able, way.tensor, way.pipeline, way.link) if len(able) >= way.ranks else ()
         key = (-_counted(len(found), wish), way.preference)
         if found and (best is None or key < best[0]):
             best = key, Choice(group=group, way=way, slots=found)
     return best[1] if best else None
+
+
+def _room(gpu: PlannedGpu) -> tuple[int, int | None]:
+    """Return what alone can tell forecasts of a uniform group apart."""
+    return gpu.reserved_mib, gpu.free_mib
 
 
 def unserved(group: Gpus, wish: LayoutWish) -> bool:
