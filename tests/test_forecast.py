@@ -105,6 +105,18 @@ def test_a_forced_cache_size_replaces_the_share() -> None:
     assert answer.sequences == 1
 
 
+def test_a_forced_cache_size_is_held_against_the_card_and_against_what_is_free() -> None:
+    forced = replace(EAGER, kv_cache_bytes=200 << 30)
+    (reason,) = forecast(LLAMA_8B, H200, forced).reasons
+    assert reason.code == "bad-option"
+    most = int(reason.next_step.split()[5].rstrip(","))
+    assert forecast(LLAMA_8B, H200, replace(EAGER, kv_cache_bytes=most)).fits
+    assert not forecast(LLAMA_8B, H200, replace(EAGER, kv_cache_bytes=most + (2 << 20))).fits
+    # vLLM asks for its share before it looks at the size of the cache.
+    crowded = forecast(LLAMA_8B, replace(H200, free_mib=120_000), replace(EAGER, kv_cache_bytes=1 << 30))
+    assert [reason.code for reason in crowded.reasons] == ["memory-in-use"]
+
+
 def test_tensor_parallel_ranks_share_weights_and_heads() -> None:
     one, two = (forecast(LLAMA_70B, H200, replace(EAGER, tensor_parallel_size=ranks)) for ranks in (1, 2))
     assert not one.fits

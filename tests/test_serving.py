@@ -140,6 +140,12 @@ def test_the_users_options_reach_the_forecast() -> None:
     assert chosen(H200, options={"performance-mode": "throughput"}).serving.max_num_seqs == 2048
 
 
+@pytest.mark.parametrize(("text", "meant"), [("20G", 20 << 30), ("1.5g", 1_500_000_000), (1 << 30, 1 << 30)])
+def test_sizes_are_read_as_vllm_reads_them(text: int | str, meant: int) -> None:
+    choice = chosen(H200, options={"kv-cache-memory-bytes": text})
+    assert (choice.serving.kv_cache_bytes, choice.forecast.fits) == (meant, True)
+
+
 def test_a_prefix_cache_is_on_by_default_and_only_its_end_is_said() -> None:
     assert values(chosen(H200, options={"enable-prefix-caching": True})) == {}
     assert values(chosen(H200, options={"enable-prefix-caching": False})) == {"enable-prefix-caching": False}

@@ -49,6 +49,16 @@ def as_number(option: Option, value: Any) -> float | None:
     return reading(value.strip()) if reading else None
 
 
+def count(text: str) -> int | None:
+    """Return the whole number that vLLM reads from a text ("8k" is 8000, "8K" 8192, "1.5k" 1500), None for none."""
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)([kKmMgGtT])", text, re.ASCII)
+    if found is None:
+        return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII) else None
+    if found[2] in DECIMAL:
+        return int(float(found[1]) * DECIMAL[found[2]])
+    return None if "." in found[1] else int(found[1]) * BINARY[found[2]]
+
+
 def _takes(option: Option, value: Any) -> bool:
     if option.choices and not _chosen(option, value):
         return False
@@ -107,12 +117,8 @@ def _whole(text: str) -> float | None:
 
 
 def _count(text: str) -> float | None:
-    found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)([kKmMgGtT])", text, re.ASCII)
-    if found is None:
-        return _whole(text)
-    if found[2] in DECIMAL:
-        return float(int(float(found[1]) * DECIMAL[found[2]]))
-    return None if "." in found[1] else float(int(found[1]) * BINARY[found[2]])
+    number = count(text)
+    return None if number is None else float(number)
 
 
 def _context(text: str) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rackhand.catalog.option_values import count
 from rackhand.errors import RackhandError
 
 # As the settings of a deploy bound them.
@@ -68,12 +69,10 @@ def value(text: str) -> Any:
 
 def number(text: str, what: str, least: int = 1) -> int:
     """Read a whole number as people write it (32768, 32,768, 32_768, 32k is 32,000 and 32K is 32,768, as for vLLM)."""
-    found = re.fullmatch(r"(\d+)([kKmM]?)", re.sub(r"(?<=\d)[,_](?=\d)", "", text.strip()))
-    scale = {"": 1, "k": 1000, "K": 1024, "m": 1_000_000, "M": 1 << 20}
-    count = int(found[1]) * scale[found[2]] if found else -1
-    if count < least:
+    found = count(re.sub(r"(?<=\d)[,_](?=\d)", "", text.strip()))
+    if found is None or found < least:
         raise RackhandError("option", f"'{text}' is no whole number of at least {least}", what, "give a number")
-    return count
+    return found
 
 
 def version(text: str) -> str:

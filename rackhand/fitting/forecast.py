@@ -146,18 +146,7 @@ def _cache_term(rank: Rank, context: int) -> Term:
 
 
 def _reasons(device: Device, serving: Serving, rank: Rank, context: int, spec: ModelSpec) -> Iterator[Problem]:
-    context_mib = memory_book().context.mib
-    free = max(0.0, (device.total_mib if device.free_mib is None else device.free_mib) - context_mib)
-    allowed = _allowed(device, serving)
-    if free < allowed and serving.kv_cache_bytes is None:
-        share = max(0.0, int(free / device.total_mib * 100) / 100)
-        yield Problem(
-            code="memory-in-use",
-            what=f"{free:,.0f} MiB are free at the start and gpu-memory-utilization "
-            f"{serving.gpu_memory_utilization:g} asks for {allowed:,.0f}",
-            where=device.card,
-            next_step=f"end what holds the GPU, or set gpu-memory-utilization to at most {share:g}",
-        )
+    yield from _crowded(device, serving, rank)
     if context > spec.max_context:
         yield Problem(
             code="context-over-model",
@@ -168,6 +157,38 @@ def _reasons(device: Device, serving: Serving, rank: Rank, context: int, spec: M
     needed = rank.pool.blocks_per_sequence(context)
     if rank.left <= 0 or needed > rank.pool.count(rank.certain):
         yield _too_small(device, rank, context, spec)
+
+
+def _crowded(device: Device, serving: Serving, rank: Rank) -> Iterator[Problem]:
+    """Hold what is asked of the card against what is free on it at the start.
+
+    vLLM asks for the whole share before it looks at kv-cache-memory-bytes (request_memory), and then takes those bytes
+    unseen.
+    """
+    free = device.total_mib if device.free_mib is None else device.free_mib
+    free_mib, allowed = max(0.0, free - memory_book().context.mib), _allowed(device, serving)
+    if free_mib < allowed:
+        share = int(free_mib / device.total_mib * 100) / 100
+        yield Problem(
+            code="memory-in-use",
+            what=f"{free_mib:,.0f} MiB are free at the start and gpu-memory-utilization "
+            f"{serving.gpu_memory_utilization:g} asks for {allowed:,.0f}",
+            where=device.card,
+            next_step=f"end what holds the GPU, or set gpu-memory-utilization to at most {share:g}",
+        )
+    elif serving.kv_cache_bytes is not None and (taken := _taken(rank)) > free_mib:
+        most = max(0, int(serving.kv_cache_bytes / MIB - taken + free_mib)) * MIB
+        yield Problem(
+            code="bad-option",
+            what=f"kv-cache-memory-bytes and what is beside it take {taken:,.0f} MiB, {free_mib:,.0f} are free",
+            where=device.card,
+            next_step=f"set kv-cache-memory-bytes to at most {most}, or leave it out",
+        )
+
+
+def _taken(rank: Rank) -> float:
+    """Return the MiB of one rank with its cache."""
+    return sum(term.mib for term in rank.terms if term.name != "other_processes") + rank.left / MIB
 
 
 def _too_small(device: Device, rank: Rank, context: int, spec: ModelSpec) -> Problem:

@@ -1,11 +1,9 @@
 """Read vLLM options as users write them: dashes, flags and their negations, numbers."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-_NUMBER = re.compile(r"(\d+)([kKmM]?)")
-_FACTORS = {"": 1, "k": 1000, "K": 1 << 10, "m": 1_000_000, "M": 1 << 20}
+from rackhand.catalog.option_values import count
 
 
 def given(options: Mapping[str, Any], name: str) -> bool:
@@ -24,8 +22,7 @@ def flag(options: Mapping[str, Any], name: str) -> bool | None:
 
 def whole(options: Mapping[str, Any], name: str) -> int | None:
     """Return a number as vLLM reads it ("8k" is 8000, "8K" is 8192); None when absent or no number."""
-    found = _NUMBER.fullmatch(str(options.get(name, "")))
-    return int(found[1]) * _FACTORS[found[2]] if found else None
+    return count(str(options.get(name, "")).strip())
 
 
 def text(options: Mapping[str, Any], name: str) -> str | None:
