@@ -83,9 +83,21 @@ def _arranged(
     """Arrange the model on the GPUs, as far as what is already refused leaves a sense in it."""
     if not found or codes & SENSELESS:
         return ()
+    if wishes.spec is None and any(each.running for each in past):
+        return (_forgotten(host, wishes.spec_unknown),)
     if wishes.spec is None:
         return unfitted.arrange(host, found, wishes.settings, wishes.spec_unknown)
     return nearest.arranged(host, found, wishes.spec, wishes.settings, past)
+
+
+def _forgotten(host: str, why: str) -> Problem:
+    """Refuse to plan blindly where the running release was planned by numbers: it would be taken down for a guess."""
+    return Problem(
+        code="model-forgotten",
+        what=f"what runs here was fitted to this model, which cannot be looked up now: {why}",
+        where=host,
+        next_step="run again when the hub answers, or set model_path to a directory with the model",
+    )
 
 
 def start_timeout_s(weight_bytes: int) -> int:

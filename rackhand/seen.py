@@ -71,10 +71,13 @@ def _completed(before: PlannedGpu, seen: NvmlGpu, cards: Set[str]) -> list[Plann
 
 
 def _free_mib(seen: NvmlGpu) -> int | None:
-    """Return what would be free without our instances, None where nobody else holds memory worth naming."""
+    """Return what would be free without our instances, None where nobody else holds any worth naming."""
     if seen.processes is None:
         return None
-    ours = sum(process.mib or 0 for process in seen.processes if process.unit.startswith(OURS))
+    held = [process.mib for process in seen.processes if process.unit.startswith(OURS)]
+    if None in held:
+        return None  # what others hold cannot be told from what we do
+    ours = sum(mib for mib in held if mib is not None)
     usable = seen.memory_mib - seen.reserved_mib
     others = usable - seen.free_mib - ours
     return usable - others if others > NOISE_MIB else None

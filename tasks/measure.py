@@ -5,7 +5,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from rackhand import truth
+from rackhand.errors import RackhandError
 from rackhand.fitting.known import Measurement, reported, terms_of
+from rackhand.outcome import Problem
 from rackhand.render import ROOT
 from rackhand.run import HostRun
 
@@ -29,10 +31,18 @@ def take(host: HostRun, results: Sequence[Mapping[str, Any]], ready_s: float | N
         record = _recorded(host, result["name"]) if "reported" not in result else None
         if record:
             _tell(host, record)
-    if fresh and host.release:
-        host.call("measured.keep", root=ROOT, release=host.release.id, instances=[_json(each) for each in fresh])
-        if ready_s is None:
-            host.note("measured", release=host.release.id, memory=ledger(host, [each.name for each in fresh]))
+    if fresh and host.release and _kept(host, host.release.id, fresh) and ready_s is None:
+        host.note("measured", release=host.release.id, memory=ledger(host, [each.name for each in fresh]))
+
+
+def _kept(host: HostRun, release: str, fresh: Sequence[Measurement]) -> bool:
+    """Write the reports down; an engine that serves is not blamed for a record that cannot be written."""
+    try:
+        host.call("measured.keep", root=ROOT, release=release, instances=[_json(each) for each in fresh])
+    except RackhandError as error:
+        host.warnings.append(Problem.of(error))
+        return False
+    return True
 
 
 def ledger(host: HostRun, names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rackhand import operations
+from rackhand.errors import RackhandError
 from rackhand.outcome import HostStatus
 from rackhand.plan import Instance
 from tests.paper import Deploy, PaperHost, Result, run_of
@@ -123,6 +124,25 @@ def test_an_engine_on_a_cpu_is_recorded_and_never_judged(deploy: Deploy) -> None
     deploy({"a": host}, "-y")
     assert host.changing == []
     assert tokens(host) == predicted(deploy)
+
+
+def test_a_report_that_cannot_be_written_down_is_a_warning_and_the_engine_serves(deploy: Deploy) -> None:
+    full = RackhandError("disk-full", "no space left on device", "a", "free some")
+    host = PaperHost(cards=(CARD,), says=says(100_000), fails={"measured.keep": full})
+    result = deploy({"a": host}, "-y")
+    assert result.status is None, result.said
+    assert "disk-full" in [warning.code for warning in result.host("a").warnings]
+    assert [line["verdict"] for line in host.ledger if line["step"] == "gate"] == ["passed"]
+
+
+def test_what_was_fitted_by_numbers_is_not_planned_anew_without_them(deploy: Deploy) -> None:
+    host, _ = started(deploy, 1.0)
+    result = deploy({"a": host}, "-y", config={})
+    assert [problem.code for problem in result.host("a").problems] == ["model-forgotten"]
+    assert host.changing == []
+    unknown = PaperHost(cards=(CARD,), says=says(100_000))
+    assert deploy({"a": unknown}, "-y", config={}).status is None
+    assert deploy({"a": unknown}, "-y", config={}).host("a").status is HostStatus.UNCHANGED
 
 
 def test_an_engine_that_says_nothing_disturbs_nobody(deploy: Deploy) -> None:

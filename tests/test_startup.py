@@ -59,6 +59,11 @@ def test_every_term_of_a_newer_version_is_read() -> None:
     assert said.outside_torch_mib == pytest.approx(235.52)
 
 
+def test_a_number_that_is_none_ends_no_gate() -> None:
+    found = told("Available KV cache memory: 1.2.3 GiB", "Model loading took 1..2 GiB memory and 3 seconds")
+    assert (found.available_kv_mib, found.weights_mib) == (None, None)
+
+
 def test_of_several_ranks_the_fullest_counts() -> None:
     said = told(*OLDER, *(line.replace("113.15", "112.00").replace("14.99", "15.50") for line in OLDER))
     assert (said.available_kv_mib, said.weights_mib) == (114_688.0, 15_872.0)

@@ -116,9 +116,10 @@ def test_before_the_driver_links_are_not_known_and_switches_are_seen_on_the_bus(
             [{"pid": 1, "mib": 40_000, "unit": "vllm@llama-0.service"}, {"pid": 2, "mib": 31_009, "unit": ""}],
             50_000,
         ),
+        (10_000, [{"pid": 1, "mib": None, "unit": "vllm@llama-0.service"}], None),
         (10_000, None, None),
     ],
-    ids=["idle", "ours alone", "somebody else", "both", "not told"],
+    ids=["idle", "ours alone", "somebody else", "both", "ours without a number", "not told"],
 )
 def test_memory_that_others_hold_is_told_apart_from_ours(
     free_mib: int, processes: list[dict[str, Any]] | None, expected: int | None

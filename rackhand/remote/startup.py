@@ -11,7 +11,7 @@ from rackhand.remote import units
 LINES = 20_000
 LAST_LINE = "Application startup complete"
 MIB_PER_GIB = 1024
-NUMBER = r"([0-9][0-9.,]*)"
+NUMBER = r"([0-9][0-9,]*(?:\.[0-9]+)?)"
 # What a line tells: vLLM 0.24 to 0.33. Sizes are GiB there and MiB here (names that end in _mib).
 LINES_THAT_TELL = tuple(
     (re.compile(pattern.replace("N", NUMBER)), names)
@@ -70,7 +70,7 @@ def tell(lines: list[str], page: str) -> dict[str, Any]:
 
 def _add(found: dict[str, Any], values: dict[str, str]) -> None:
     for name, text in values.items():
-        number = float(text.rstrip(".,").replace(",", "")) * (MIB_PER_GIB if name.endswith("_mib") else 1)
+        number = float(text.replace(",", "")) * (MIB_PER_GIB if name.endswith("_mib") else 1)
         chosen = min if name in LEAST else max
         value = chosen(number, found.get(name, number))
         found[name] = int(value) if name in WHOLE else round(value, 2)
