@@ -4,12 +4,18 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 from rackhand.lab import require
 
 # Set in CI: a run in which no test of these kinds passed has proved nothing.
 PROOFS = ("lab", "engine") if os.environ.get("RACKHAND_REQUIRE_LAB") else ()
 passed: set[str] = set()
+
+# What every run tries of each property; `--hypothesis-profile thorough` looks where nobody has looked before.
+settings.register_profile("usual", max_examples=50, deadline=None)
+settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile("usual")
 
 
 def pytest_sessionstart() -> None:

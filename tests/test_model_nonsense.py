@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from rackhand.errors import RackhandError
@@ -48,7 +48,6 @@ def adds_up(found: ModelSpec) -> bool:
 
 
 @given(family=some.sampled_from(sorted(FAMILIES)), sizes=some.data(), quantization=some.none() | QUANTIZATIONS)
-@settings(max_examples=150, deadline=None)
 def test_a_sound_config_of_any_family_adds_up(family: str, sizes: Any, quantization: Any) -> None:
     pick = sizes.draw
     heads = pick(some.sampled_from([1, 2, 4, 8, 12]))
@@ -83,7 +82,6 @@ def test_a_sound_config_of_any_family_adds_up(family: str, sizes: Any, quantizat
 @given(
     name=some.sampled_from(sorted(PUBLISHED)), changes=some.dictionaries(some.sampled_from(KEYS), ANYTHING, max_size=4)
 )
-@settings(max_examples=400, deadline=None)
 def test_any_value_of_any_key_gives_a_spec_or_one_line(name: str, changes: dict[str, Any]) -> None:
     found = outcome({**PUBLISHED[name]["config"], **changes})
 
@@ -96,7 +94,6 @@ def test_any_value_of_any_key_gives_a_spec_or_one_line(name: str, changes: dict[
 
 
 @given(quantization=some.dictionaries(some.text(max_size=12), ANYTHING, max_size=4), method=ANYTHING)
-@settings(max_examples=200, deadline=None)
 def test_any_quantisation_gives_a_spec_or_one_line(quantization: dict[str, Any], method: Any) -> None:
     llama = PUBLISHED["llama-3.2-1b"]["config"]
     found = outcome({**llama, "quantization_config": {**quantization, "quant_method": method}})

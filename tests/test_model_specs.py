@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import yaml
 
+from rackhand.catalog.book import LOADER
 from rackhand.catalog.models import model_book
 from rackhand.errors import RackhandError
 from rackhand.models.config import spec_from_config
 from rackhand.models.spec import Attention, LayerGroup, ModelSpec, Split, Stage
 
-PUBLISHED: dict[str, Any] = yaml.safe_load(
-    (Path(__file__).parent / "fixtures" / "models" / "published.yaml").read_text()
+PUBLISHED: dict[str, Any] = yaml.load(
+    (Path(__file__).parent / "fixtures" / "models" / "published.yaml").read_text(), Loader=LOADER
 )
 LLAMA = PUBLISHED["llama-3-8b"]["config"]
 DEEPSEEK_V3 = next(row.config for row in model_book() if row.id == "deepseek-v3-0324")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as example
 from hypothesis import strategies as some
 from pydantic import ValidationError
 
@@ -121,7 +120,6 @@ def told(plan: Plan) -> tuple[int, int]:
     return len(plan.instances), sum(forecast.kv_tokens for forecast in forecasts)
 
 
-@example(max_examples=60, deadline=None)
 @given(box=boxes, model=models, wishes=anything)
 def test_every_host_gets_a_plan_or_reasons_with_a_code_a_number_and_a_next_step(
     box: Box, model: str, wishes: dict[str, Any]
@@ -143,7 +141,6 @@ def test_every_host_gets_a_plan_or_reasons_with_a_code_a_number_and_a_next_step(
             assert reason.where == "gpu-1"
 
 
-@example(max_examples=60, deadline=None)
 @given(box=boxes, model=models, wishes=anything)
 def test_what_a_plan_charges_never_exceeds_its_share_nor_the_shares_the_memory(
     box: Box, model: str, wishes: dict[str, Any]
@@ -171,7 +168,6 @@ def _holds_its_bill(instance: Instance) -> None:
     assert all(term.mib >= 0 for term in forecast.terms)
 
 
-@example(max_examples=40, deadline=None)
 @given(box=boxes, model=models, wishes=plain, larger_mib=some.integers(1, 64 * GIB))
 def test_larger_cards_never_carry_less(box: Box, model: str, wishes: dict[str, Any], larger_mib: int) -> None:
     """Instances are never fewer; where the user chose the sizes, their caches hold at least as much."""
@@ -188,7 +184,6 @@ def test_larger_cards_never_carry_less(box: Box, model: str, wishes: dict[str, A
         assert told(after)[1] >= told(before)[1]
 
 
-@example(max_examples=40, deadline=None)
 @given(box=boxes, model=models, wishes=plain, seed=some.integers(0, 1000))
 def test_the_order_in_which_a_host_names_its_gpus_changes_nothing(
     box: Box, model: str, wishes: dict[str, Any], seed: int
@@ -201,7 +196,6 @@ def test_the_order_in_which_a_host_names_its_gpus_changes_nothing(
     assert planner.plan("gpu-1", other, asks) == planner.plan("gpu-1", seen, asks)
 
 
-@example(max_examples=30, deadline=None)
 @given(box=boxes, model=models, wishes=plain, seed=some.integers(0, 1000))
 def test_the_order_of_gpus_changes_nothing_but_their_positions(
     box: Box, model: str, wishes: dict[str, Any], seed: int
@@ -220,7 +214,6 @@ def test_the_order_of_gpus_changes_nothing_but_their_positions(
         assert one == other
 
 
-@example(max_examples=30, deadline=None)
 @given(box=boxes, model=models, wishes=plain)
 def test_every_change_that_a_refusal_names_brings_a_plan(box: Box, model: str, wishes: dict[str, Any]) -> None:
     seen, asks = box.survey(), wished(model, **wishes)

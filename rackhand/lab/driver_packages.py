@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from rackhand.catalog.book import LOADER
+
 DESCRIPTION = Path(__file__).with_name("driver_packages.yaml")
 DEBIAN_REVISION = "1"
 PINNING_REVISION = {"debian": "1", "ubuntu": "2ubuntu1"}
@@ -79,7 +81,7 @@ def packages(distribution: str) -> tuple[Package, ...]:
 
 
 def _description() -> Mapping[str, Any]:
-    description: dict[str, Any] = yaml.safe_load(DESCRIPTION.read_text())
+    description: dict[str, Any] = yaml.load(DESCRIPTION.read_text(), Loader=LOADER)
     return description
 
 
