@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rackhand.catalog import engine
+from rackhand.catalog.memory import memory_book
 from rackhand.catalog.serving import Preset
 from rackhand.fitting.known import Known
 from rackhand.fitting.terms import Device, Forecast
@@ -46,9 +47,10 @@ def arrange(
     ask, wish = ask_of(settings), wish_of(settings)
     problems: tuple[Problem, ...] = ()
     for least in _contexts(ask, spec):
-        found = lay_out(host, gpus, spec, wish, _assess(spec, ask, known, least), explain=explain and not least)
+        assess = _assess(spec, ask, wish, known, least)
+        found = lay_out(host, gpus, spec, wish, assess, explain=explain and not least)
         if isinstance(found, Layout):
-            return _settled(found, gpus, spec, ask, known)
+            return _settled(found, gpus, spec, ask, wish, known)
         problems = found
     return problems
 
@@ -72,6 +74,17 @@ def device_of(gpu: PlannedGpu) -> Device:
     return Device(card=gpu.card, capability=gpu.capability, total_mib=total, free_mib=gpu.free_mib)
 
 
+def _beside(gpu: PlannedGpu, share: float | None, wish: LayoutWish) -> Device:
+    """Return a GPU as an instance finds it: where it is shared, each of the others holds its share and its context."""
+    device = device_of(gpu)
+    if share is None:
+        return device
+    others = sum(wish.shares) - share
+    held = others * device.total_mib + (len(wish.shares) - 1) * memory_book().context.mib
+    free_mib = device.total_mib if device.free_mib is None else device.free_mib
+    return replace(device, free_mib=max(0, int(free_mib - held))) if others > 0 else device
+
+
 def _number(wished: int | str) -> int | None:
     return wished if isinstance(wished, int) else None
 
@@ -84,19 +97,21 @@ def _contexts(ask: Ask, spec: ModelSpec) -> Iterator[int]:
     yield 0
 
 
-def _assess(spec: ModelSpec, ask: Ask, known: Known, least: int) -> Assess:
+def _assess(spec: ModelSpec, ask: Ask, wish: LayoutWish, known: Known, least: int) -> Assess:
     def assess(
         gpu: PlannedGpu, tensor_parallel_size: int, pipeline_parallel_size: int, share: float | None = None
     ) -> Forecast:
         ranks = Ranks(tensor=tensor_parallel_size, pipeline=pipeline_parallel_size, share=share)
-        case = Case(spec=spec, device=device_of(gpu), ask=ask, ranks=ranks, known=known)
+        case = Case(spec=spec, device=_beside(gpu, share, wish), ask=ask, ranks=ranks, known=known)
         found = choose(case).forecast
         return replace(found, fits=found.fits and found.context >= least)
 
     return assess
 
 
-def _settled(layout: Layout, gpus: Sequence[PlannedGpu], spec: ModelSpec, ask: Ask, known: Known) -> Arrangement:
+def _settled(
+    layout: Layout, gpus: Sequence[PlannedGpu], spec: ModelSpec, ask: Ask, wish: LayoutWish, known: Known
+) -> Arrangement:
     """Give every instance of a layout its engine settings: those of its GPU with the least room."""
     instances, chosen = [], []
     for instance in layout.instances:
@@ -104,7 +119,7 @@ def _settled(layout: Layout, gpus: Sequence[PlannedGpu], spec: ModelSpec, ask: A
             tensor=instance.tensor_parallel_size, pipeline=instance.pipeline_parallel_size, share=instance.share
         )
         cases = (
-            Case(spec=spec, device=device_of(gpus[position]), ask=ask, ranks=ranks, known=known)
+            Case(spec=spec, device=_beside(gpus[position], instance.share, wish), ask=ask, ranks=ranks, known=known)
             for position in instance.gpus
         )
         choice = min(map(choose, cases), key=lambda choice: choice.forecast.kv_tokens)

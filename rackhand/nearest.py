@@ -13,7 +13,7 @@ from rackhand.fitting.known import Known
 from rackhand.models.spec import Attention, ModelSpec
 from rackhand.outcome import Problem
 from rackhand.plan import PlannedGpu
-from rackhand.serving.presets import largest_share
+from rackhand.serving.presets import equal_share, largest_share
 from rackhand.serving.resolve import fp8_from
 from rackhand.settings import Settings
 
@@ -127,6 +127,11 @@ def _other_sizes(gpus: Sequence[PlannedGpu], settings: Settings) -> Iterator[Cha
     if share > 0 and not settings.serve_gpu_shares and settings.serve_gpu_memory_utilization != share:
         changed = _changed(settings, serve_gpu_memory_utilization=share)
         yield f"set serve_gpu_memory_utilization to {share:g}", changed, gpus
+    count = len(settings.serve_gpu_shares)
+    each = min((equal_share(device_of(gpu), count) for gpu in gpus), default=0.0) if count else 0.0
+    if 0 < each < max(settings.serve_gpu_shares, default=0.0):
+        changed = _changed(settings, serve_gpu_shares=(each,) * count)
+        yield f"set serve_gpu_shares to at most {each:g} each", changed, gpus
     for name in ("serve_tensor_parallel_size", "serve_pipeline_parallel_size"):
         if getattr(settings, name) != "auto":
             yield f"set {name} to 'auto'", _changed(settings, **{name: "auto"}), gpus

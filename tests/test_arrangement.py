@@ -73,6 +73,21 @@ def test_instances_that_share_a_gpu_say_their_share_and_nothing_raises_it() -> N
     assert [emitted(instance)["gpu-memory-utilization"] for instance in answer.instances] == [0.45, 0.45]
 
 
+def test_instances_that_share_a_gpu_fit_beside_each_other_and_what_others_hold() -> None:
+    halves = {"serve_gpu_shares": (0.45, 0.45)}
+    (problem,) = refused(gpus("A100 SXM4 80GB", free_mib=60_000), LLAMA_8B, **halves)
+    assert problem.code == "memory-in-use"
+    assert "end what else holds memory" in problem.next_step
+    arranged(gpus("A100 SXM4 80GB", free_mib=75_000), LLAMA_8B, **halves)
+    # Two contexts of CUDA are more than a twentieth of a small card.
+    small = replace(LLAMA_8B, parts=LLAMA_8B.parts[:1], max_context=1024)
+    tight = {"serve_options": {"max_num_seqs": 8}}
+    arranged(gpus("T4"), small, serve_gpu_shares=(0.46, 0.46), **tight)
+    (problem,) = refused(gpus("T4"), small, serve_gpu_shares=(0.475, 0.475), **tight)
+    assert problem.code == "memory-in-use"
+    assert "serve_gpu_shares to at most 0.46 each" in problem.next_step
+
+
 def test_the_longest_context_decides_about_the_number_of_gpus_where_it_may_be_shortened() -> None:
     alone = arranged(gpus("RTX 4090"), LONG, serve_max_model_len="auto")
     length = emitted(alone.instances[0])["max-model-len"]

@@ -74,7 +74,7 @@ def _typed(posed: Posed, name: str, value: Any) -> Iterator[str]:
             if option in posed.settings.serve_options:
                 continue
             yield from ("--set", f"{option.replace('-', '_')}={text}")
-    else:
+    elif name in OPTIONS:
         option, form = OPTIONS[name]
         yield from (option, form.format(value))
 

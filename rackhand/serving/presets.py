@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rackhand.catalog import engine
+from rackhand.catalog.memory import memory_book
 from rackhand.catalog.serving import Rule, When, serving_book
 from rackhand.catalog.vllm_options import option_table
 from rackhand.fitting.defaults import batch_defaults
@@ -125,6 +126,12 @@ def largest_share(device: Device) -> float:
     """
     free_mib = device.total_mib if device.free_mib is None else min(device.free_mib, device.total_mib)
     return math.floor(max(0.0, free_mib - serving_book().spare.mib) / device.total_mib * 100) / 100
+
+
+def equal_share(device: Device, count: int) -> float:
+    """Return the largest share of a card, in hundredths, that `count` instances can have each, contexts beside it."""
+    free_mib = device.total_mib if device.free_mib is None else min(device.free_mib, device.total_mib)
+    return math.floor(max(0.0, free_mib / count - memory_book().context.mib) / device.total_mib * 100) / 100
 
 
 def _reason(rule: Rule, case: Case) -> str:
