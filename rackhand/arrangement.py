@@ -14,6 +14,7 @@ from rackhand.models.spec import ModelSpec
 from rackhand.outcome import Problem
 from rackhand.plan import Instance, PlannedGpu
 from rackhand.serving.choose import choose
+from rackhand.serving.options import flag
 from rackhand.serving.terms import Ask, Case, Choice, Ranks, ask_of
 from rackhand.settings import Settings
 
@@ -65,6 +66,7 @@ def wish_of(settings: Settings) -> LayoutWish:
         pipeline_parallel_size=_number(settings.serve_pipeline_parallel_size),
         shares=settings.serve_gpu_shares,
         mig=engine(settings.engine_version).mig,
+        expert_parallel=bool(flag(settings.serve_options, "enable-expert-parallel")),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from rackhand import nearest, unfitted
 from rackhand.arrangement import Arrangement, arrange
-from rackhand.models.spec import ModelSpec
+from rackhand.models.spec import Experts, ModelSpec, Quantization
 from rackhand.outcome import Problem
 from rackhand.plan import Instance, PlannedGpu
 from tests.specs import LLAMA_8B, LLAMA_13B, LLAMA_70B
@@ -86,6 +86,15 @@ def test_instances_that_share_a_gpu_fit_beside_each_other_and_what_others_hold()
     (problem,) = refused(gpus("T4"), small, serve_gpu_shares=(0.475, 0.475), **tight)
     assert problem.code == "memory-in-use"
     assert "serve_gpu_shares to at most 0.46 each" in problem.next_step
+
+
+def test_experts_that_the_user_keeps_whole_let_more_gpus_share_a_model() -> None:
+    block = Quantization(method="fp8", weight_bits=8, group_size=128)
+    experts = Experts(count=128, per_token=8, intermediate_size=1536)
+    spec, wished = replace(LLAMA_8B, experts=experts, quantization=block), {"serve_tensor_parallel_size": 8}
+    assert [problem.code for problem in refused(gpus("L4", 8), spec, **wished)] == ["tensor-parallel"]
+    options = {"enable_expert_parallel": True}
+    assert arranged(gpus("L4", 8), spec, serve_options=options, **wished).instances[0].tensor_parallel_size == 8
 
 
 def test_the_longest_context_decides_about_the_number_of_gpus_where_it_may_be_shortened() -> None:

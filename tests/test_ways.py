@@ -46,6 +46,20 @@ def test_of_a_mixture_of_experts_one_expert_is_divided() -> None:
     assert [size for size in (1, 2, 4, 8) if not hindrance(spec, size)] == [1, 2, 4]
 
 
+def test_experts_that_stay_whole_are_no_hindrance() -> None:
+    experts = Experts(count=128, per_token=8, intermediate_size=1536)
+    spec = replace(LLAMA_70B, experts=experts, quantization=Quantization(method="fp8", weight_bits=8, group_size=128))
+    assert hindrance(spec, 8, whole_experts=True) == ""
+    assert 8 not in {way.tensor for way in ways(spec, 8, WISH)}
+    assert 8 in {way.tensor for way in ways(spec, 8, replace(WISH, expert_parallel=True))}
+
+
+def test_a_padded_vocabulary_is_divided_too() -> None:
+    phi = dense("p", layers=40, hidden=5120, intermediate=17920, vocab=100_352, heads=40, kv_heads=10, context=16384)
+    assert hindrance(phi, 5) == "a vocabulary of 100,352 entries, padded to a multiple of 64"
+    assert hindrance(replace(phi, vocab_size=100_300), 2) == ""
+
+
 def test_every_way_uses_at_most_the_gpus_that_are_there() -> None:
     found = list(ways(LLAMA_8B, 6, WISH))
     assert max(way.ranks for way in found) == 6

@@ -30,8 +30,10 @@ class Attempt:
 def of_wish(host: str, gpus: int, spec: ModelSpec | None, wish: LayoutWish) -> Iterator[Problem]:
     """Check what is wrong with a wish whatever the GPUs; `gpus` are counted to offer sizes that the host has."""
     tensor, pipeline, total = wish.tensor_parallel_size or 1, wish.pipeline_parallel_size or 1, sum(wish.shares)
-    if hindered := hindrance(spec, tensor):
-        sizes = ", ".join(str(size) for size in range(1, gpus + 1) if not hindrance(spec, size))
+    whole = wish.expert_parallel
+    if hindered := hindrance(spec, tensor, whole_experts=whole):
+        able = (size for size in range(1, gpus + 1) if not hindrance(spec, size, whole_experts=whole))
+        sizes = ", ".join(map(str, able))
         what = f"{tensor} GPUs cannot share {hindered} evenly"
         yield _problem(host, "tensor-parallel", what, f"set serve_tensor_parallel_size to one of {sizes}, or to 'auto'")
     if spec and pipeline > (most := most_stages(spec, pipeline)):
@@ -139,7 +141,11 @@ def _across(hosts: int, group: Gpus, spec: ModelSpec | None, wish: LayoutWish) -
         for sets in range(len(group) // tensor, 0, -1):
             pipeline = hosts * sets
             free = wish.pipeline_parallel_size in (None, pipeline)
-            if free and pipeline <= most_stages(spec, pipeline) and not hindrance(spec, tensor):
+            if (
+                free
+                and pipeline <= most_stages(spec, pipeline)
+                and not hindrance(spec, tensor, whole_experts=wish.expert_parallel)
+            ):
                 yield Way(tensor=tensor, pipeline=pipeline, link=Link.NVLINK if tensor > 1 else Link.NONE)
 
 

@@ -13,7 +13,7 @@ class LayoutWish:
 
     `name` and `port` are the first instance's: `name-0`, `name-1` … on `port`, `port + 1` …. `shares` are the parts of
     each GPU's memory (vLLM's gpu-memory-utilization) of the instances that share it, empty where GPUs are not shared.
-    `mig` says that this vLLM serves MIG slices.
+    `mig` says that this vLLM serves MIG slices, `expert_parallel` that experts stay whole.
     """
 
     name: str
@@ -23,6 +23,7 @@ class LayoutWish:
     pipeline_parallel_size: int | None = None
     shares: tuple[float, ...] = ()
     mig: bool = False
+    expert_parallel: bool = False
 
 
 class Assess(Protocol):

@@ -2,13 +2,14 @@
 
 Sources: vLLM's ModelConfig.verify_with_parallel_config (attention heads), its QKV layer (key-value heads are divided or
 copied), `divide` in distributed/utils.py (intermediate size) and verify_group_size_divides_partition there (groups of
-quantised weights), SupportsPP (pipelines). The vocabulary is padded and may have any size.
+quantised weights), SupportsPP (pipelines), and VocabParallelEmbedding, which divides the padded vocabulary.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rackhand.catalog.pipelines import has_pipeline
+from rackhand.fitting.weights import VOCAB_PADDING
 from rackhand.layout.terms import LayoutWish
 from rackhand.layout.topology import Link
 from rackhand.models.spec import ModelSpec
@@ -44,7 +45,7 @@ class Way:
 def ways(spec: ModelSpec | None, gpus: int, wish: LayoutWish) -> Iterator[Way]:
     """Yield every way to divide the model over at most `gpus` GPUs that the wish allows."""
     for tensor in (wish.tensor_parallel_size,) if wish.tensor_parallel_size else range(1, gpus + 1):
-        if hindrance(spec, tensor):
+        if hindrance(spec, tensor, whole_experts=wish.expert_parallel):
             continue
         wished, most = wish.pipeline_parallel_size, min(gpus // tensor, most_stages(spec, gpus))
         links = (Link.NONE,) if tensor == 1 else tuple(PLACES)
@@ -60,14 +61,21 @@ def most_stages(spec: ModelSpec | None, otherwise: int) -> int:
     return spec.layers if has_pipeline(spec.architecture) else 1
 
 
-def hindrance(spec: ModelSpec | None, tensor: int) -> str:
-    """Say what of the model `tensor` GPUs cannot share evenly; empty when they can, or when nobody knows."""
+def hindrance(spec: ModelSpec | None, tensor: int, *, whole_experts: bool = False) -> str:
+    """Say what of the model `tensor` GPUs cannot share evenly; empty when they can, or when nobody knows.
+
+    With `whole_experts` (expert parallel) each expert stays on one GPU, and its size is no hindrance.
+    """
     if spec is None:
         return ""
     if spec.heads % tensor:
         return f"{spec.heads} attention heads"
     if spec.kv_heads and spec.kv_heads % tensor and tensor % spec.kv_heads:
         return f"{spec.kv_heads} key-value heads"
+    if -(-spec.vocab_size // VOCAB_PADDING) * VOCAB_PADDING % tensor:
+        return f"a vocabulary of {spec.vocab_size:,} entries, padded to a multiple of {VOCAB_PADDING}"
+    if spec.experts and whole_experts:
+        return ""
     size = spec.experts.intermediate_size if spec.experts else spec.intermediate_size
     if size % tensor:
         return f"an intermediate size of {size:,}"

@@ -78,7 +78,7 @@ def _divided(choice: Choice, spec: ModelSpec | None, bench: Bench) -> Iterator[s
 def _why_pipeline(way: Way, spec: ModelSpec | None, wish: LayoutWish) -> str:
     if wish.pipeline_parallel_size:
         return "as wished"
-    if hindered := hindrance(spec, way.ranks):
+    if hindered := hindrance(spec, way.ranks, whole_experts=wish.expert_parallel):
         return f"because {way.ranks} GPUs cannot share {hindered} evenly"
     return "because no fast link joins them all and a pipeline needs the least of it"
 
