@@ -13,6 +13,7 @@ import pytest
 from rackhand import planner
 from rackhand.plan import Instance, Plan, Refusal
 from rackhand.plan_words import bill
+from rackhand.remote.nvml import taken_mib
 from rackhand.seen import gpus
 from tests.hosts_at_work import HOSTS, MODELS, wished
 
@@ -63,10 +64,12 @@ def _refusal(refusal: Refusal) -> Iterator[str]:
         yield f"  do: {reason.next_step}"
 
 
-def test_cudas_total_is_what_a_plan_divides() -> None:
-    """NVML shows an H200 with 143,771 MiB, CUDA with 143,155 (driver 580.159.04, read from the card)."""
-    (card,) = gpus(HOSTS["1xH200"])
-    assert card.memory_mib == 143_771
+def test_what_a_plan_divides_of_an_h200_is_cudas_total() -> None:
+    """Bytes as NVML and torch.cuda.mem_get_info said them of an idle H200 (driver 580.159.04)."""
+    total, reserved, of_cuda = 150_754_820_096, 644_939_776, 150_109_880_320
+    (said,) = HOSTS["1xH200"].nvml.gpus
+    assert (said.memory_mib, said.reserved_mib) == (total >> 20, taken_mib(reserved))
+    assert (gpus(HOSTS["1xH200"])[0].memory_mib, of_cuda >> 20) == (143_771, 143_155)
     made = planner.plan("gpu-1", HOSTS["1xH200"], wished("llama-3.1-8b-instruct"))
     assert isinstance(made, Plan)
     (instance,) = made.instances

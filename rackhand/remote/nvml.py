@@ -57,7 +57,7 @@ def _gpu(index: int) -> dict[str, Any]:
         "name": pynvml.nvmlDeviceGetName(handle),
         "address": _address(pynvml.nvmlDeviceGetPciInfo(handle).busId),
         "memory_mib": memory.total >> 20,
-        "reserved_mib": memory.reserved >> 20,
+        "reserved_mib": taken_mib(memory.reserved),
         "free_mib": memory.free >> 20,
         "capability": list(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
         "mig": _optional(lambda: pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE),
@@ -69,6 +69,11 @@ def _gpu(index: int) -> dict[str, Any]:
             lambda: [_process(item) for item in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
         ),
     }
+
+
+def taken_mib(size: int) -> int:
+    """Return bytes that are taken as MiB, a begun one counted whole: an H200 reserves 615.06, and CUDA has 143,155."""
+    return -(-size >> 20)
 
 
 def _address(bus_id: str) -> str:
