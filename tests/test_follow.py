@@ -54,6 +54,19 @@ def closed() -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}/health"
 
 
+def test_an_answer_that_is_no_http_is_no_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def babble() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"SSH-2.0-nobody\r\n")
+
+        threading.Thread(target=babble, daemon=True).start()
+        assert not follow._healthy(f"http://127.0.0.1:{other.getsockname()[1]}/health")
+
+
 def test_it_starts_once_the_one_before_answers(systemd: Path) -> None:
     with server(200) as url:
         assert follow.follow(UNIT, url, 5) == 0

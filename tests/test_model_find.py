@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from rackhand import weights
 from rackhand.catalog.models import model_book
 from rackhand.errors import RackhandError
 from rackhand.models import cache, hub
-from rackhand.models.find import find, spec_of
+from rackhand.models.find import find
 from rackhand.models.spec import ModelSpec
 from tests.model_files import CONFIG, header, index, shapes
 from tests.small_hub import COMMIT, SmallHub, serve
@@ -225,21 +224,6 @@ def test_an_empty_directory_is_no_model(tmp_path: Path) -> None:
         find(str(tmp_path))
 
     assert caught.value.code == "model-missing"
-
-
-def test_the_weights_of_a_host_have_a_spec(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    (tmp_path / "model.safetensors").write_bytes(header(shapes()))
-    mine = weights.local(tmp_path, "mine", None)
-    found = spec_of(mine)
-
-    assert (found.name, found.revision, found.weights_source) == ("mine", mine.revision, "headers")
-
-
-def test_the_weights_of_a_hub_have_a_spec(single: SmallHub) -> None:
-    found = spec_of(weights.hub("owner/model", "mine", COMMIT), endpoint=single.url)
-
-    assert (found.name, found.revision) == ("mine", COMMIT)
 
 
 def test_the_default_hub_is_the_public_one() -> None:

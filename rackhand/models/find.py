@@ -16,7 +16,6 @@ from rackhand.models import cache, headers, hub
 from rackhand.models.config import spec_from_config
 from rackhand.models.hub import Place, Snapshot
 from rackhand.models.spec import ModelSpec
-from rackhand.weights import Weights
 
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")
 MAIN = "main"
@@ -47,13 +46,6 @@ def find(
     hub_id, _, pinned = model.partition("@")
     place = Place(hub_id=hub_id, revision=revision or pinned or MAIN, endpoint=endpoint or hub.ENDPOINT, token=token)
     return of_hub(place)
-
-
-def spec_of(weights: Weights, *, endpoint: str | None = None, token: SecretStr | None = None) -> ModelSpec:
-    """Return the spec of the weights that a host is to serve; raises as `find` does."""
-    if weights.directory is not None:
-        return replace(of_directory(weights.directory), name=weights.name, revision=weights.revision)
-    return replace(find(weights.source, endpoint=endpoint, token=token), name=weights.name)
 
 
 def of_directory(directory: Path) -> ModelSpec:
