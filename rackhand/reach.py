@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pyinfra_cli  # noqa: F401  # isort: skip
 from pyinfra.api import Config, Host, Inventory, State
 from pyinfra.context import ctx_state
+from pyinfra_cli.exceptions import UnexpectedExternalError
 from pyinfra_cli.inventory import make_inventory
 
 from rackhand import arguments
@@ -39,7 +40,7 @@ def ask(
     found: list[Inventory] = []
 
     def load(name: str) -> arguments.Fleet:
-        found.append(_load(name))
+        found.append(_readable(name))
         return _names(found[0])
 
     inventories = sorted(str(path) for path in Path("inventory").glob("*.py"))
@@ -76,6 +77,18 @@ def _answer(host: Host, question: Callable[[Session], Answer]) -> Answer | Rackh
 def _names(found: Inventory) -> arguments.Fleet:
     groups = {name: frozenset(host.name for host in hosts) for name, hosts in found.groups.items() if hosts}
     return arguments.Fleet(hosts=frozenset(found.hosts), groups=groups)
+
+
+def _readable(inventory: str) -> Inventory:
+    """Load an inventory; raises RackhandError `inventory` where its code, or that of its group data, does not run."""
+    try:
+        return _load(inventory)
+    except UnexpectedExternalError as error:
+        why = f"{error.filename}: {type(error.exception).__name__}: {error.exception}"
+    except (OSError, SyntaxError, ValueError) as error:
+        why = f"{inventory}: {type(error).__name__}: {error}"
+    what = " ".join(why.split())[:300]
+    raise RackhandError("inventory", what, "inventory", "correct that file; pyinfra would not read it either")
 
 
 def _load(inventory: str, override: Mapping[str, Any] | None = None) -> Inventory:

@@ -147,6 +147,18 @@ def test_a_fleet_reads_as_in_its_golden_file() -> None:
     assert to_json(hosts)["verdict"] == "4 hosts: 2 planned, 1 refused, 1 unreachable."
 
 
+@pytest.mark.parametrize(("text", "said"), [("import nothing_there", "nothing_there"), ("hosts = [", "never closed")])
+def test_an_inventory_that_does_not_run_is_one_line_and_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    for inventory, words in ((tmp_path / "broken.py", said), (tmp_path, "IsADirectoryError")):
+        (tmp_path / "broken.py").write_text(text)
+        assert cli.main(["plan", str(inventory)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(inventory) in line
+        assert words in line
+
+
 def test_an_inventory_that_is_not_there_is_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "inventory/prd.py"]) == 1
     assert "did you mean inventory/prod.py?" in capsys.readouterr().err
