@@ -166,7 +166,7 @@ def test_a_package_with_another_hash_is_not_installed(world: World, host: LabHos
 
 def test_a_python_that_is_nowhere_is_named(world: World, host: LabHost) -> None:
     before, serving = complete(host), state(host)
-    line = failed(world.deploy(ONE, engine_python="3.99"), HOST, "python-missing")
-    assert "Python 3.99" in line
+    line = failed(world.deploy(ONE, engine_python="3.14"), HOST, "python-missing")
+    assert "Python 3.14" in line
     assert "engine_python" in line
     assert (complete(host), state(host)) == (before, serving)
