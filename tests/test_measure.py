@@ -145,6 +145,23 @@ def test_what_was_fitted_by_numbers_is_not_planned_anew_without_them(deploy: Dep
     assert deploy({"a": unknown}, "-y", config={}).host("a").status is HostStatus.UNCHANGED
 
 
+@pytest.mark.parametrize("preset", ["cost", "long-context"])
+def test_a_passing_process_of_somebody_else_restarts_no_engine(deploy: Deploy, preset: str) -> None:
+    host, _ = started(deploy, 1.0, serve_preset=preset)
+    settings = emitted(host)
+    assert "gpu-memory-utilization" in settings
+    (gpu,) = host.facts["nvml"]["gpus"]
+    gpu["processes"] = [{"pid": 9, "mib": 700, "unit": "session-3.scope"}]
+    gpu["free_mib"] = gpu["memory_mib"] - gpu["reserved_mib"] - 700
+    again = deploy({"a": host}, "-y", serve_preset=preset)
+    assert again.host("a").status is HostStatus.UNCHANGED
+    assert (host.changing, emitted(host)) == ([], settings)
+    gpu["free_mib"] -= 5_000
+    assert [each.code for each in deploy({"a": host}, "-y", serve_preset=preset).host("a").problems] == [
+        "memory-in-use"
+    ]
+
+
 def test_an_engine_that_says_nothing_disturbs_nobody(deploy: Deploy) -> None:
     host = PaperHost(cards=(CARD,))
     assert deploy({"a": host}, "-y").host("a").warnings == ()

@@ -207,8 +207,8 @@ def test_a_context_to_fit_is_chosen_anew_where_the_user_decided_otherwise() -> N
     reported = after(first, 0.9)
     more = choose(case(L4, reported, spec=long, max_model_len="auto", gpu_memory_utilization=0.95))
     assert more.forecast.context > first.forecast.context
-    assert kept(reported, L4, first.basis.decided) == first.basis.fit
-    assert kept(reported, L4, more.basis.decided) is None
+    assert kept(reported, L4, first.basis.decided) == (first.basis.fit,)
+    assert kept(reported, L4, more.basis.decided) == ()
 
 
 def test_a_context_that_was_forecast_and_is_not_there_in_truth_is_refused_by_measured_terms() -> None:

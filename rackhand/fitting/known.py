@@ -51,6 +51,9 @@ class Reported:
         return self.consumed_mib - self.weights_mib
 
 
+Fit = tuple[tuple[str, int | float], ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Basis:
     """What an instance's forecast was made for.
@@ -62,7 +65,7 @@ class Basis:
     device: Device
     serving: Serving
     decided: str
-    fit: tuple[tuple[str, int], ...] = ()
+    fit: Fit = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +133,11 @@ def known(records: Iterable[Measurement], model: str) -> Known:
     return tuple(dict.fromkeys(found))
 
 
-def kept(past: Known, device: Device, decided: str) -> tuple[tuple[str, int], ...] | None:
-    """Return what the running release chose to fit the memory, where everything else was decided as now."""
+def kept(past: Known, device: Device, decided: str) -> tuple[Fit, ...]:
+    """Return what instances of the running release chose to fit the memory, where all else was decided as now."""
     alike = [each.basis for each in past if each.running and each.basis.decided == decided]
     exact = [basis for basis in alike if basis.device.total_mib == device.total_mib]
-    return (exact or alike)[0].fit if alike else None
+    return tuple(dict.fromkeys(basis.fit for basis in exact or alike))
 
 
 def measured_for(past: Known, spec: ModelSpec, device: Device, serving: Serving) -> Measured | None:

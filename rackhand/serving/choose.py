@@ -20,7 +20,7 @@ BLOCK = 16
 # Steps of max-num-seqs: coarse, so that a few MiB more or less do not restart an engine.
 LADDER = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 USER, FIT = "user", "fit"
-LENGTH = "max-model-len"
+LENGTH, SHARE = "max-model-len", "gpu-memory-utilization"
 
 
 @lru_cache(maxsize=4096)
@@ -33,14 +33,23 @@ def choose(case: Case) -> Choice:
     applied = presets.apply(case)
     settings = (*_share(case), *_given(case), *applied.settings)
     decided = _decided(case, settings)
+    fresh = _fresh(case, applied, settings, decided)
     before = kept(case.known, case.device, decided)
-    if before is not None:
-        choice = _choice(case, applied, _as_before(case, settings, dict(before)), decided)
-        if choice.forecast.fits:
-            return choice
+    if not before or fresh.basis.fit in before:
+        return fresh
+    choice = _choice(case, applied, _as_before(case, settings, dict(before[0])), decided)
+    return choice if choice.forecast.fits else fresh
+
+
+def _fresh(case: Case, applied: presets.Applied, settings: tuple[Setting, ...], decided: str) -> Choice:
     predicted, context = _context(case, settings)
     settings = (*settings, *_length(case, context))
     return _choice(case, applied, (*settings, *_sequences(case, settings, predicted)), decided)
+
+
+def _by_memory(setting: Setting) -> bool:
+    """Tell whether a setting follows from the memory: chosen to fit it, or a preset's larger share of an idle card."""
+    return setting.origin == FIT or (setting.name == SHARE and setting.origin == "preset")
 
 
 def _choice(case: Case, applied: presets.Applied, settings: tuple[Setting, ...], decided: str) -> Choice:
@@ -48,7 +57,7 @@ def _choice(case: Case, applied: presets.Applied, settings: tuple[Setting, ...],
     serving = serving_of(case, values, values.get("max-model-len"))
     predicted = _predicted(case, serving)
     reasons = (*rules.problems(case, values, predicted.context), *predicted.reasons)
-    fit = tuple((setting.name, setting.value) for setting in settings if setting.origin == FIT)
+    fit = tuple(sorted((setting.name, setting.value) for setting in settings if _by_memory(setting)))
     return Choice(
         settings=settings,
         basis=Basis(device=case.device, serving=serving, decided=decided, fit=fit),
@@ -63,20 +72,20 @@ def _decided(case: Case, settings: tuple[Setting, ...]) -> str:
     card = (case.device.card, case.device.capability)
     ranks = (case.ranks.tensor, case.ranks.pipeline, case.ranks.share)
     asked = (case.ask.version, str(case.ask.preset), case.ask.max_model_len, ranks)
-    emitted = sorted((setting.name, repr(setting.value)) for setting in settings)
+    emitted = sorted((setting.name, repr(setting.value)) for setting in settings if not _by_memory(setting))
     return hashlib.sha256(repr((card, asked, emitted)).encode()).hexdigest()[:12]
 
 
-def _as_before(case: Case, settings: tuple[Setting, ...], before: Mapping[str, int]) -> tuple[Setting, ...]:
+def _as_before(case: Case, settings: tuple[Setting, ...], before: Mapping[str, int | float]) -> tuple[Setting, ...]:
     asked = case.ask.max_model_len
     wished = asked if isinstance(asked, int) else None
-    length = tuple(_length(case, before.get(LENGTH, wished)))
+    length = tuple(_length(case, int(before[LENGTH]) if LENGTH in before else wished))
     rest = (
         Setting(name=name, value=value, reason="as in the running release, where it fits", origin=FIT)
         for name, value in before.items()
         if name != LENGTH
     )
-    return (*settings, *length, *rest)
+    return (*(setting for setting in settings if not _by_memory(setting)), *length, *rest)
 
 
 def _tight(case: Case, serving: Serving, predicted: Forecast) -> Iterator[str]:
@@ -102,7 +111,7 @@ def _share(case: Case) -> Iterator[Setting]:
     """Yield the user's share of a GPU that is not shared; of a shared one the layout says it."""
     wished = case.ask.gpu_memory_utilization
     if wished is not None and case.ranks.share is None:
-        yield Setting(name="gpu-memory-utilization", value=wished, reason="serve_gpu_memory_utilization", origin=USER)
+        yield Setting(name=SHARE, value=wished, reason="serve_gpu_memory_utilization", origin=USER)
 
 
 def _given(case: Case) -> Iterator[Setting]:
