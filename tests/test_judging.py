@@ -90,6 +90,7 @@ def test_no_golden_file_is_left_over() -> None:
         ([], "nothing to look at [arguments]"),
         (["inventory/lab.py", "--journal", "-"], "an inventory and --journal at once [arguments]"),
         (["--metrics", "/nowhere"], "/nowhere: cannot be read: No such file or directory [unreadable]"),
+        (["--metrics", "http://127.0.0.1:x/metrics"], "cannot be read: nonnumeric port: 'x' [unreadable]"),
         (["--metrics", "http://127.0.0.1:9/metrics"], "cannot be read: [Errno 111] Connection refused [unreadable]"),
         (["--settings", f"{ENGINE}/gpu-util.csv"], "is no YAML with the engine's options [unreadable]"),
         (["--bench", f"{ENGINE}/models.json"], "is no result of vllm bench serve [unreadable]"),

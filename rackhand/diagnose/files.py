@@ -1,5 +1,6 @@
 """Read observations from files and addresses: metrics pages, journals, settings, benchmark results, GPU samples."""
 
+import http.client
 import json
 import re
 import sys
@@ -32,7 +33,7 @@ def text(source: str) -> str:
             with opener.open(source, timeout=ANSWER_S) as answer:
                 return str(answer.read().decode(errors="replace"))
         return Path(source).expanduser().read_text(errors="replace")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
         raise RackhandError("unreadable", f"cannot be read: {reason}", source, "correct the path or address") from None
 
