@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from rackhand import checks, nearest, truth, unfitted
+from rackhand import checks, crowded, nearest, truth, unfitted
 from rackhand.arrangement import Arrangement
 from rackhand.catalog import branch_of, driver_packages
 from rackhand.errors import RackhandError
@@ -12,7 +12,7 @@ from rackhand.fitting.known import Known, known
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan, Plan, PlannedGpu, Refusal
 from rackhand.plan_words import words
-from rackhand.seen import cards, gpus, has_fabric, inventory
+from rackhand.seen import cards, gpus, has_fabric, held_mib, inventory
 from rackhand.settings import Settings
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
@@ -33,6 +33,7 @@ def plan(host: str, survey: Survey, wishes: Wishes) -> Plan | Refusal:
     arranged = _arranged(host, found, wishes, past, {reason.code for reason in reasons})
     if isinstance(arranged, Arrangement):
         reasons += checks.ports(host, survey, arranged.instances)
+        reasons += crowded.driven_out(host, survey, found, wishes, past, arranged)
     if reasons or driver is None or not isinstance(arranged, Arrangement):
         fits = () if isinstance(arranged, Arrangement) else arranged
         return Refusal(host=host, cards=cards(found), reasons=tuple(dict.fromkeys((*reasons, *fits))))
@@ -73,8 +74,7 @@ def _seen(survey: Survey, found: tuple[PlannedGpu, ...]) -> Iterator[str]:
     yield from inventory(survey).warnings
     for gpu in found:
         if gpu.free_mib is not None:
-            held = gpu.memory_mib - gpu.reserved_mib - gpu.free_mib
-            yield f"{gpu.card} at {gpu.address}: other processes hold {held:,} MiB of it"
+            yield f"{gpu.card} at {gpu.address}: other processes hold {held_mib(gpu):,} MiB of it"
 
 
 def _arranged(

@@ -83,6 +83,18 @@ def _free_mib(seen: NvmlGpu) -> int | None:
     return usable - others if others > NOISE_MIB else None
 
 
+def held_mib(gpu: PlannedGpu) -> int:
+    """Return what others hold of a GPU."""
+    return 0 if gpu.free_mib is None else gpu.memory_mib - gpu.reserved_mib - gpu.free_mib
+
+
+def serving(survey: Survey) -> frozenset[str]:
+    """Return the addresses of the GPUs on which engines of ours run."""
+    return frozenset(
+        gpu.address for gpu in survey.nvml.gpus if any(process.unit.startswith(OURS) for process in gpu.processes or ())
+    )
+
+
 def cards(found: tuple[PlannedGpu, ...]) -> str:
     """Count the cards in words; one that is cut into slices is one."""
     return describe({gpu.address: gpu.card for gpu in found}.values())

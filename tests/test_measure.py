@@ -196,3 +196,20 @@ def test_what_does_not_fit_by_measured_terms_is_refused_before_anything_changes(
     result = deploy({"a": host}, "-y", serve_max_model_len=8192)
     assert [problem.code for problem in result.host("a").problems] == ["does-not-fit"]
     assert host.changing == []
+
+
+def test_engines_are_not_moved_because_somebody_crowds_one_of_them(deploy: Deploy) -> None:
+    host = PaperHost(cards=(CARD, CARD), says=says(40_000))
+    assert deploy({"a": host}, "-y").status is None
+    first = host.facts["nvml"]["gpus"][0]
+    ours = {"pid": 7, "mib": 20_000, "unit": "vllm@llama-0.service"}
+    first["processes"] = [ours, {"pid": 9, "mib": 1_700, "unit": "session-3.scope"}]
+    first["free_mib"] = first["memory_mib"] - first["reserved_mib"] - 21_700
+    again = deploy({"a": host}, "-y")
+    assert [problem.code for problem in again.host("a").problems] == ["memory-in-use"]
+    assert host.changing == []
+    assert "1,700 MiB" in again.host("a").problems[0].what
+    # Who stopped that engine wants the others moved.
+    first["processes"] = first["processes"][1:]
+    first["free_mib"] += 20_000
+    assert deploy({"a": host}, "-y").status is None
