@@ -201,6 +201,16 @@ def test_a_second_plan_changes_no_setting_whatever_was_reported(
         assert choose(case(device, after(again, 1.0), spec=spec, **asked)).settings == again.settings
 
 
+@pytest.mark.parametrize("ranks", [Ranks(), Ranks(pipeline=2)], ids=["one stage", "two stages"])
+def test_what_runs_with_room_for_just_one_sequence_still_fits(ranks: Ranks) -> None:
+    asked = replace(case(L4, spec=LLAMA_8B), ranks=ranks)
+    first = choose(asked)
+    just = replace(first, forecast=replace(first.forecast, kv_tokens=first.forecast.context))
+    again = choose(replace(asked, known=after(just, 1.0)))
+    assert again.forecast.fits
+    assert again.forecast.kv_tokens == first.forecast.context
+
+
 def test_a_context_to_fit_is_chosen_anew_where_the_user_decided_otherwise() -> None:
     long = replace(LLAMA_8B, max_context=131_072)
     first = choose(case(L4, spec=long, max_model_len="auto"))

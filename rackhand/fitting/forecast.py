@@ -83,7 +83,8 @@ def _rank(spec: ModelSpec, device: Device, serving: Serving, known: Measured, lo
     left = (_allowed(device, serving) - charged) * MIB
     if serving.kv_cache_bytes is not None:
         left = float(serving.kv_cache_bytes)
-    sure = serving.kv_cache_bytes is not None or known.weights_mib is not None
+    # What was left unexplained by a report is outside torch, so this term is there whenever tokens were reported.
+    sure = serving.kv_cache_bytes is not None or known.non_torch_mib is not None
     certain = left if sure else left * (1 - memory_book().margin.share)
     return Rank(terms, left, certain, pool(spec, serving, load.layers))
 
