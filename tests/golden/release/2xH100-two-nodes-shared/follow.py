@@ -5,6 +5,7 @@ Runs before the instance's own start, as root and from the release, with the int
 
 from __future__ import annotations
 
+import http.client
 import subprocess
 import sys
 import time
@@ -38,7 +39,7 @@ def _healthy(url: str) -> bool:
     try:
         with opener.open(url, timeout=ANSWER_S) as answer:
             return bool(answer.status == 200)
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 
