@@ -19,6 +19,8 @@ from rackhand.serving.terms import Ask, Case, Choice, Ranks, ask_of
 from rackhand.settings import Settings
 
 LEAST_CONTEXT = 1024
+# Reasons that depend on how the model is divided.
+MEMORY_CODES = frozenset({"does-not-fit", "memory-in-use", "needs-more-hosts"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,19 @@ def arrange(
         if isinstance(found, Layout):
             return _settled(found, gpus, spec, ask, wish, known)
         problems = found
-    return problems
+    return (*problems, *_besides(host, gpus, spec, ask, problems)) if explain and problems else problems
+
+
+def _besides(
+    host: str, gpus: Sequence[PlannedGpu], spec: ModelSpec, ask: Ask, problems: Sequence[Problem]
+) -> Iterator[Problem]:
+    """Yield what else is wrong, whatever the layout: reasons that a refused layout would hide."""
+    told = {problem.code for problem in problems}
+    if not gpus or told & MEMORY_CODES:
+        return
+    for reason in choose(Case(spec=spec, device=device_of(gpus[0]), ask=ask)).forecast.reasons:
+        if reason.code not in told | MEMORY_CODES:
+            yield replace(reason, where=host)
 
 
 def wish_of(settings: Settings) -> LayoutWish:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rackhand.arrangement import Arrangement, arrange, device_of
+from rackhand.arrangement import MEMORY_CODES, Arrangement, arrange, device_of
 from rackhand.catalog.serving import serving_book
 from rackhand.fitting.known import Known
 from rackhand.models.spec import Attention, ModelSpec
@@ -17,7 +17,6 @@ from rackhand.serving.presets import equal_share, largest_share
 from rackhand.serving.resolve import fp8_from
 from rackhand.settings import Settings
 
-MEMORY_CODES = ("does-not-fit", "memory-in-use", "needs-more-hosts")
 LARGER_SHARE = 0.95
 SHORTEST = 16
 # More are in few hosts that one can have.

@@ -185,3 +185,15 @@ def test_a_model_that_nobody_can_compute_needs_its_gpus_all_the_same() -> None:
     answer = unfitted.arrange("gpu-1", gpus("L4", 3), wished, "its layers are not known")
     assert isinstance(answer, tuple)
     assert [problem.code for problem in answer] == ["tensor-parallel"]
+
+
+def test_a_layout_that_cannot_be_hides_no_other_reason() -> None:
+    problems = arrange(
+        "gpu-1",
+        gpus("H100 SXM5 80GB", 2),
+        LLAMA_8B,
+        settings(serve_tensor_parallel_size=3, serve_max_model_len=999_999),
+    )
+    assert isinstance(problems, tuple)
+    assert {problem.code for problem in problems} == {"tensor-parallel", "context-over-model"}
+    assert {problem.where for problem in problems} == {"gpu-1"}

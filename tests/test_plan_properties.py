@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from pydantic import ValidationError
 
 from rackhand import nearest, planner
-from rackhand.arrangement import Arrangement, arrange, device_of
+from rackhand.arrangement import MEMORY_CODES, Arrangement, arrange, device_of
 from rackhand.plan import Instance, Plan, Refusal
 from rackhand.seen import gpus
 from rackhand.settings import Settings
@@ -241,7 +241,7 @@ def test_every_change_that_is_named_to_hosts_at_work_brings_a_plan(name: str) ->
 def _keeps_its_word(made: Refusal, seen: Survey, asks: Wishes) -> None:
     """Apply every change: what a deploy can set goes through the planner itself."""
     assert asks.spec is not None
-    short = [reason for reason in made.reasons if reason.code in nearest.MEMORY_CODES]
+    short = [reason for reason in made.reasons if reason.code in MEMORY_CODES]
     found = gpus(seen)
     if not short or {reason.code for reason in made.reasons} & planner.SENSELESS:
         return

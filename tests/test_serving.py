@@ -1,5 +1,6 @@
 """What a preset and the user's options make of one instance: every setting differs from vLLM's default for a reason."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -222,7 +223,7 @@ def test_a_context_that_does_not_fit_is_refused_unless_it_may_be_shortened() -> 
 def test_a_wished_context_that_only_just_fits_the_forecast_is_a_warning() -> None:
     ranks = Ranks(tensor=2)
     card = Device(card="A100 SXM4 80GB", capability=(8, 0), total_mib=81_038)
-    few = {"spec": LLAMA_70B, "ranks": ranks, "options": {"max-num-seqs": 32}}
+    few: dict[str, Any] = {"spec": LLAMA_70B, "ranks": ranks, "options": {"max-num-seqs": 32}}
     longest = chosen(card, **few, max_model_len="auto").forecast.max_context
     tight = chosen(card, **few, max_model_len=longest * 98 // 100)
     assert tight.forecast.fits
@@ -270,3 +271,42 @@ def test_a_shared_gpu_is_forecast_with_its_share() -> None:
     half = chosen(H200, ranks=Ranks(share=0.45), preset=Preset.COST)
     assert half.serving.gpu_memory_utilization == 0.45
     assert "gpu-memory-utilization" not in values(half)
+
+
+@pytest.mark.parametrize("method", ["awq", "gptq_marlin", "modelopt", "compressed-tensors", "mxfp4"])
+def test_a_method_that_only_reads_checkpoints_is_refused_for_one_in_16_bits(method: str) -> None:
+    refused = chosen(H200, options={"quantization": method}).forecast
+    assert "quantization-mismatch" in [problem.code for problem in refused.reasons]
+
+
+def test_an_online_method_whose_size_is_unknown_is_counted_in_16_bits_with_a_word() -> None:
+    plain, odd = chosen(H200), chosen(H200, options={"quantization": "nvfp4_per_token"})
+    assert odd.forecast.mib("weights") == plain.forecast.mib("weights")
+    assert any("does not know its size" in line for line in odd.warnings)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"num-gpu-blocks-override": 1000}, {"max-cudagraph-capture-size": 64}, {"kv-cache-dtype": "nvfp4"}],
+    ids=["blocks", "graphs", "cache"],
+)
+def test_what_the_forecast_cannot_count_is_said(given: dict[str, Any]) -> None:
+    assert any("the forecast does not know" in line for line in chosen(H200, options=given).warnings)
+
+
+def test_without_chunked_prefill_a_batch_holds_a_whole_prompt() -> None:
+    small = {"enable-chunked-prefill": False, "max-num-batched-tokens": 2048}
+    assert [problem.code for problem in chosen(H200, options=small).forecast.reasons] == ["batch-below-context"]
+    whole = chosen(L4, LLAMA_8B, options={"enable-chunked-prefill": False}).serving
+    assert whole.max_num_batched_tokens == LLAMA_8B.max_context
+
+
+def test_a_share_that_leaves_no_room_for_cuda_graphs_beside_it_is_a_warning() -> None:
+    tight = chosen(H200, version="0.26.0", gpu_memory_utilization=0.99)
+    assert any("CUDA graphs" in line for line in tight.warnings)
+    assert chosen(H200, version="0.26.0").warnings == ()
+
+
+def test_an_architecture_that_nobody_knows_is_said() -> None:
+    odd = replace(LLAMA_8B, source="model type 'foo' is not known: computed as a usual decoder")
+    assert any("'foo' is not known" in line for line in chosen(H200, odd).warnings)

@@ -52,7 +52,7 @@ AnyBook = TypeVar("AnyBook", bound=Book)
 def read(kind: type[AnyBook], path: Path) -> AnyBook:
     """Read and check one file; raises RackhandError `catalog` that names every bad key."""
     try:
-        raw: Any = yaml.load(path.read_text(), Loader=LOADER)
+        raw: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
         return kind.model_validate(raw)
     except yaml.YAMLError as error:
         what = f"not YAML: {' '.join(str(error).split())}"

@@ -72,12 +72,20 @@ class Rule(Entry):
     reason: Annotated[str, Field(min_length=1)]
 
 
+class Online(Entry):
+    """Methods for a checkpoint that is not quantised; `bytes` are those that leave a byte per weight."""
+
+    methods: tuple[str, ...]
+    bytes: tuple[str, ...]
+
+
 class ServingBook(Book):
     """The whole file."""
 
     bfloat16: Least
     fp8_cache: Least
     float16_refused: Architectures
+    online: Online
     typical: Tokens
     spare: Spare
     rules: tuple[Rule, ...]

@@ -136,7 +136,7 @@ def typed(found: Answer) -> Answer:
 
 def _stepped(reasons: Sequence[Problem], others: Sequence[Alternative]) -> Sequence[Problem]:
     """Give reasons about memory the alternatives as their next step."""
-    from rackhand.nearest import MEMORY_CODES
+    from rackhand.arrangement import MEMORY_CODES
 
     steps = ", or ".join(f"add {' '.join(each.arguments)}" for each in others)
     return [replace(each, next_step=steps) if steps and each.code in MEMORY_CODES else each for each in reasons]

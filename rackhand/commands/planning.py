@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rackhand import planner, wishes
+from rackhand.arrangement import MEMORY_CODES
 from rackhand.commands.alternatives import alternatives
 from rackhand.commands.answer import Answer
 from rackhand.commands.answering import Posed, blank, nearest
 from rackhand.errors import RackhandError
-from rackhand.nearest import MEMORY_CODES
 from rackhand.outcome import Problem
 from rackhand.plan import Plan, PlannedGpu, Refusal
 from rackhand.seen import gpus

@@ -151,7 +151,7 @@ def alternative_table(alternatives: Sequence[Alternative], terminal: Terminal, *
     """Draw what else would work, as it is written."""
     if not alternatives:
         return []
-    columns = ("to get a plan, add" if typed else "to get a plan, set", "instances", "KV tokens", "up to", "that is")
+    columns = ("to get a plan, give" if typed else "to get a plan, set", "instances", "KV tokens", "up to", "that is")
     rows = [
         (_written(each, typed), str(each.instances), f"{each.kv_tokens:,}", f"{each.max_context:,}", each.what)
         for each in alternatives

@@ -67,6 +67,15 @@ def tightest(spec: ModelSpec, device: Device, serving: Serving, measured: Measur
     return min(ranks, key=lambda rank: rank.blocks)
 
 
+def graphs_beside(spec: ModelSpec, device: Device, serving: Serving) -> tuple[float, float] | None:
+    """Return the MiB that CUDA graphs take beside the share, and what is left there; None where they are inside it."""
+    if serving.enforce_eager or reserves_graphs(spec, serving.version):
+        return None
+    free = device.total_mib if device.free_mib is None else device.free_mib
+    left = free - memory_book().context.mib - _allowed(device, serving)
+    return _estimate(spec, serving, spec.layers)[0], max(0.0, left)
+
+
 def _allowed(device: Device, serving: Serving) -> float:
     return device.total_mib * serving.gpu_memory_utilization
 
@@ -175,7 +184,9 @@ def _crowded(device: Device, serving: Serving, rank: Rank) -> Iterator[Problem]:
             what=f"{free_mib:,.0f} MiB are free at the start and gpu-memory-utilization "
             f"{serving.gpu_memory_utilization:g} asks for {allowed:,.0f}",
             where=device.card,
-            next_step=f"end what holds the GPU, or set gpu-memory-utilization to at most {share:g}",
+            next_step=f"end what holds the GPU, or set gpu-memory-utilization to at most {share:g}"
+            if share
+            else "end what holds the GPU",
         )
     elif serving.kv_cache_bytes is not None and (taken := _taken(rank)) > free_mib:
         most = max(0, int(serving.kv_cache_bytes / MIB - taken + free_mib)) * MIB

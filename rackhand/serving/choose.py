@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from rackhand.catalog.serving import serving_book
-from rackhand.fitting.forecast import forecast
+from rackhand.fitting.forecast import forecast, graphs_beside
 from rackhand.fitting.known import ALLOWED_PERCENT, Basis, kept, measured_for
 from rackhand.fitting.terms import Forecast, Serving
 from rackhand.plan import Setting
@@ -91,6 +91,12 @@ def _as_before(case: Case, settings: tuple[Setting, ...], before: Mapping[str, i
 def _tight(case: Case, serving: Serving, predicted: Forecast) -> Iterator[str]:
     """Yield a warning where one sequence needs more than the certain part of the cache."""
     certain = _certain(case, serving)
+    beside = graphs_beside(case.spec, case.device, serving)
+    if predicted.fits and beside is not None and beside[1] < beside[0]:
+        yield (
+            f"CUDA graphs may take {beside[0]:,.0f} MiB beside the share in vLLM {serving.version}, "
+            f"{beside[1]:,.0f} are left there: a lower gpu-memory-utilization or fewer max-num-seqs make room"
+        )
     if predicted.fits and predicted.sequences * certain < 1:
         yield (
             f"a sequence of {predicted.context:,} tokens takes {100 / predicted.sequences:.0f} % of the predicted KV "

@@ -36,12 +36,18 @@ def serving_of(case: Case, values: Mapping[str, Any], context: int | None) -> Se
         pipeline_parallel_size=case.ranks.pipeline,
         dtype=dtype(case.spec, case.device, options.text(values, "dtype")),
         kv_cache_dtype=options.text(values, "kv-cache-dtype") or "auto",
-        quantization=options.text(values, "quantization") if case.spec.quantization is None else None,
+        quantization=_online(case, values),
         enforce_eager=bool(options.flag(values, "enforce-eager")),
         block_size=options.whole(values, "block-size"),
         kv_cache_bytes=options.whole(values, "kv-cache-memory-bytes"),
         expert_parallel=bool(options.flag(values, "enable-expert-parallel")),
     )
+
+
+def _online(case: Case, values: Mapping[str, Any]) -> str | None:
+    """Return the method that stores weights in a byte while they are loaded; None for all others."""
+    wished = options.text(values, "quantization")
+    return wished if case.spec.quantization is None and wished in serving_book().online.bytes else None
 
 
 def share_of(case: Case, values: Mapping[str, Any]) -> float:
@@ -56,7 +62,8 @@ def batch(case: Case, values: Mapping[str, Any], context: int) -> tuple[int, int
     seqs, tokens = batch_defaults(case.ask.version, case.device, context)
     wider = 2 if values.get("performance-mode") == "throughput" else 1
     given_tokens = options.whole(values, "max-num-batched-tokens")
-    chosen_tokens = given_tokens or tokens * wider
+    whole = context if options.flag(values, "enable-chunked-prefill") is False else 0
+    chosen_tokens = given_tokens or max(tokens * wider, whole)
     chosen = options.whole(values, "max-num-seqs") or min(seqs * wider, chosen_tokens)
     return chosen, given_tokens or min(chosen_tokens, chosen * context)
 

@@ -15,12 +15,18 @@ from rackhand.serving.terms import Case
 UNKNOWN_TO_FORECAST = (
     "compilation-config",
     "cpu-offload-gb",
+    "cudagraph-capture-sizes",
+    "decode-context-parallel-size",
     "enable-lora",
     "hf-overrides",
     "kv-transfer-config",
     "limit-mm-per-prompt",
+    "max-cudagraph-capture-size",
+    "num-gpu-blocks-override",
+    "prefill-context-parallel-size",
     "speculative-config",
 )
+KNOWN_CACHES = ("auto", "bfloat16", "float16", "float32", "fp8", "fp8_e4m3", "fp8_e5m2")
 
 
 def problems(case: Case, values: Mapping[str, Any], context: int) -> Iterator[Problem]:
@@ -47,13 +53,32 @@ def warnings(case: Case) -> Iterator[str]:
     cache = str(given.get("kv-cache-dtype", "")).startswith("fp8")
     if cache and card.capability < serving_book().fp8_cache.capability:
         yield f"an fp8 KV cache is slower on {card.card}: compute capability {capability} has no fp8 units"
+    yield from _unknown(case)
+
+
+def _unknown(case: Case) -> Iterator[str]:
+    """Yield what the forecast cannot count, and what nothing here can check."""
+    given, online = case.ask.options, serving_book().online
     for name in UNKNOWN_TO_FORECAST:
         if name in given:
             yield f"{name} changes what memory is taken for; the forecast does not know by how much"
+    cache, method = str(given.get("kv-cache-dtype", "auto")), str(given.get("quantization", "auto"))
+    if cache not in KNOWN_CACHES:
+        yield f"kv-cache-dtype {cache}: the forecast does not know its size and counts 16 bits"
+    if case.spec.quantization is None and method in online.methods and method not in online.bytes:
+        yield f"quantization {method}: the forecast does not know its size and counts 16 bits"
+    if "attention-backend" in given:
+        yield "attention-backend: only vLLM's start tells whether it serves this model on this card"
+    if case.spec.source.startswith("model type"):
+        yield f"{case.spec.source}; whether vLLM serves it is not known here"
 
 
 def _batch(case: Case, values: Mapping[str, Any], context: int) -> Iterator[Problem]:
-    """Hold one of the sizes of a batch against vLLM's default of the other."""
+    """Hold one of the sizes of a batch against vLLM's default of the other, and against whole prompts."""
+    given_tokens = options.whole(values, "max-num-batched-tokens")
+    if options.flag(values, "enable-chunked-prefill") is False and given_tokens and given_tokens < context:
+        what = f"without chunked prefill a batch must hold a whole prompt: {given_tokens:,} tokens of {context:,}"
+        yield _problem(case, "batch-below-context", what, f"set max-num-batched-tokens to at least {context}")
     if sum(options.given(values, name) for name in ("max-num-seqs", "max-num-batched-tokens")) != 1:
         return
     seqs, tokens = batch(case, values, context)
@@ -87,6 +112,9 @@ def _quantization(case: Case) -> Iterator[Problem]:
             f"{options.dotted(device.capability)}"
         )
         yield _problem(case, "quantization-capability", what, "choose another method, or leave quantization out")
+    if wished is not None and stored is None and wished not in serving_book().online.methods:
+        what = f"quantization {wished} reads a checkpoint that is stored so, and this one is not quantised"
+        yield _problem(case, "quantization-mismatch", what, "take such a checkpoint, or leave quantization out")
     if wished is None or stored is None or _family(wished) == _family(stored.method):
         return
     what = f"quantization is {wished}, the model is stored as {stored.method}"

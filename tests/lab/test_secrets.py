@@ -19,6 +19,8 @@ import pytest
 from rackhand.lab.connector import CHECKOUT
 from rackhand.lab.fleet import Fleet
 from rackhand.lab.host import LabHost
+from rackhand.models import cache
+from rackhand.models.hub import Place, Snapshot
 from tests.lab.deploying import Result, World
 from tests.lab.evidence import healthy, only_line
 
@@ -180,11 +182,18 @@ def test_a_second_run_with_the_same_key_changes_nothing(told: Told, world: World
     assert result.changed(NAME) == []
 
 
-def test_a_download_that_fails_tells_no_token(told: Told, world: World, host: LabHost, wishes: dict[str, str]) -> None:
+def test_a_download_that_fails_tells_no_token(
+    told: Told, world: World, host: LabHost, wishes: dict[str, str], tmp_path: Path
+) -> None:
     hub = {"model_path": None, "model_hub_id": "some/model", "model_revision": REVISION}
     endpoint = {"model_hub_endpoint": f"{host.repository_url}/hub"}
+    # The model is known from before, so that only its weights are missing on the hub.
+    config = json.loads((Path(world.shared()["model_path"]) / "config.json").read_text())
+    place = Place(hub_id="some/model", revision=REVISION)
+    cache.save(place, Snapshot(commit=REVISION, config=config), tmp_path / "rackhand/hub")
+    known = {VARIABLE: KEY, "XDG_CACHE_HOME": str(tmp_path)}
     with process_lists() as processes:
-        result = world.deploy(H100, *TALKATIVE, environment={VARIABLE: KEY}, **wishes, **hub, **endpoint)
+        result = world.deploy(H100, *TALKATIVE, environment=known, **wishes, **hub, **endpoint)
     (CHECKOUT / "pyinfra-debug.log").unlink(missing_ok=True)
     assert result.status == 1
     assert result.problem(NAME)["where"] == f"@lab/{NAME}"
