@@ -12,7 +12,7 @@ SEPARATOR = re.compile(r"[+,;]")
 BEFORE = re.compile(r"(\d+)\s*(?:[x×*]\s*|\s(?=[a-z]))(\S.*)")  # noqa: RUF001 — the sign that people type
 BEHIND = re.compile(r"(.*\S)\s*(?:\s[x×*]|[×*:]|(?<=\d)x)\s*(\d+)")  # noqa: RUF001 — the sign that people type
 # Words that tell no product apart.
-NOISE = re.compile(r"nvidia|geforce|quadro|tesla|gpu|rtx")
+NOISE = re.compile(r"nvidia|geforce|quadro|tesla|gpu|rtx|hbm\d+e?")
 FORM = re.compile(r"(sxm|pcie|nvl)\d*")
 MEMORY = re.compile(r"(\d+)(?:g|gb|gib)")
 # Boxes round: the B200 is sold with 180, 186 and 192 GB.

@@ -1,6 +1,7 @@
 """Every row of the tables of checklist and diagnose, once where it holds and once where it does not."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -288,6 +289,14 @@ def test_a_row_of_the_checklist_answers_where_it_holds_and_nowhere_else(each: Ca
     (finding,) = found(CHECKLIST, each.holds, each.row)
     assert each.number in finding.number
     assert found(CHECKLIST, each.not_for, each.row) == []
+
+
+def test_the_last_words_of_an_engine_are_enough_to_say_that_it_ended() -> None:
+    lines = (Path(__file__).parent / "fixtures/journal/exception.txt").read_text().splitlines()
+    (finding,) = found(DIAGNOSIS, Observation(where="files", journal=tuple(lines)), "engine-failure")
+    assert finding.verdict is Verdict.FAIL
+    assert "IndexError" in finding.number
+    assert found(DIAGNOSIS, Observation(where="files", journal=tuple(lines[:-1])), "engine-failure") == []
 
 
 @pytest.mark.parametrize("each", SYMPTOMS, ids=lambda each: each.row)

@@ -36,6 +36,8 @@ def read(text: str) -> list[tuple[int, str]]:
         ("rtx 3090 ti", 1, "RTX 3090 Ti"),
         ("1xT4", 1, "T4"),
         ("Tesla T4", 1, "T4"),
+        ("NVIDIA H100 80GB HBM3", 1, "H100 SXM5 80GB"),
+        ("NVIDIA H200", 1, "H200 SXM 141GB"),
         ("8xB200", 8, "B200"),
         ("8×B200-192GB", 8, "B200"),  # noqa: RUF001 — the sign that people type
         ("B300", 1, "B300 SXM6"),

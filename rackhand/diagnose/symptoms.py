@@ -9,13 +9,18 @@ from rackhand.diagnose.slow import SLOW
 from rackhand.journal import Finding, decisive_line
 
 MOST_FAILED = 0.01
+# vLLM's own last words: with one of them a journal needs no unit to say that the engine ended.
+LAST_WORDS = ("Engine core initialization failed", "EngineDeadError")
 
 
 def _failure(seen: Observation) -> Finding | None:
     """Return the line that ended the engine, unless it is about memory, which has a question of its own."""
     ended = seen.unit is None or seen.unit.active != "active"
     found = decisive_line(seen.journal) if ended else None
-    return found if found is not None and found.code not in MEMORY and (found.fatal or seen.unit is not None) else None
+    if found is None or found.code in MEMORY:
+        return None
+    said = any(words in line for line in seen.journal for words in LAST_WORDS)
+    return found if found.fatal or said or seen.unit is not None else None
 
 
 FAILURE = Question[Finding](
