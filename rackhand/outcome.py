@@ -16,6 +16,7 @@ class HostStatus(StrEnum):
     FAILED = "failed"
     UNREACHABLE = "unreachable"
     INTERRUPTED = "interrupted"
+    ROLLED_BACK = "rolled back"
     NOT_RUN = "not run"
 
     @property
@@ -98,8 +99,51 @@ class InstanceOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TurnEvent:
+    """One moment of a host's turn, as the host told it (docs/reference/report.md lists the phases).
+
+    `at_s` is in seconds since the run began, by the controller's clock; `instance` is empty for the host as a whole.
+    """
+
+    at_s: float
+    phase: str
+    instance: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnOutcome:
+    """One host's turn in the rollout; seconds since the run began.
+
+    `wave` counts from 1, the canary's. `out_s` is for how long none of the host's servers was in service, `start_s` how
+    much of it the engines needed from their start to their first healthy answer; None where nothing was interrupted.
+    `back_s` is the time from the failed gate until the old release served again.
+    """
+
+    wave: int
+    began_s: float
+    ended_s: float | None = None
+    before: str = ""
+    after: str = ""
+    out_s: float | None = None
+    start_s: float | None = None
+    back_s: float | None = None
+    events: tuple[TurnEvent, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveOutcome:
+    """One wave as it was planned and as it went; `began_s` is None where it never began."""
+
+    number: int
+    hosts: tuple[str, ...]
+    began_s: float | None = None
+    ended_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class HostOutcome:
-    """One host at the end of a run; `ssh_commands` counts commands sent to it."""
+    """One host at the end of a run; `ssh_commands` counts commands sent to it. `role` is "gpu" or "router"."""
 
     name: str
     status: HostStatus
@@ -115,6 +159,8 @@ class HostOutcome:
     warnings: tuple[Problem, ...] = ()
     seconds: float = 0.0
     ssh_commands: int = 0
+    role: str = "gpu"
+    turn: TurnOutcome | None = None
 
     @property
     def changed(self) -> bool:
@@ -123,7 +169,7 @@ class HostOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """One run over a fleet; times are UTC, ISO 8601."""
+    """One run over a fleet; times are UTC, ISO 8601. `stopped` says why the rollout ended early, empty if it did not."""
 
     run: str
     command: str
@@ -132,6 +178,9 @@ class RunOutcome:
     finished: str
     seconds: float
     hosts: tuple[HostOutcome, ...] = field(default=())
+    purpose: str = "deploy"
+    waves: tuple[WaveOutcome, ...] = ()
+    stopped: str = ""
 
     @property
     def good(self) -> bool:

@@ -10,7 +10,10 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
+Pause = Annotated[int, Field(ge=0, le=86_400)]
+Count = Annotated[int, Field(ge=0, le=10_000)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
+AnyPort = Annotated[int, Field(ge=1, le=65535)]
 Auto = Literal["auto"]
 Few = Annotated[int, Field(ge=1, le=64)]
 Share = Annotated[float, Field(ge=0.05, le=0.95)]
@@ -18,6 +21,14 @@ Scalar = bool | int | float | str
 OptionValue = Annotated[
     Scalar | list[Scalar] | dict[str, Any],
     Field(description="True, False, a number, text, a list of these, or a dictionary"),
+]
+
+WaveSize = (
+    Annotated[int, Field(ge=1, le=10_000)]
+    | Annotated[str, Field(pattern=r"^([1-9][0-9]?|100)%$", description="a percentage as text, such as '25%'")]
+)
+HeaderName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9-]+$", max_length=64, description="the name of an HTTP header")
 ]
 
 Name = Annotated[

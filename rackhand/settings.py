@@ -19,7 +19,10 @@ from rackhand.setting_types import Auto, EnvironmentName, Few, Name, OptionName,
 
 __all__ = ["LOOPBACK", "OWNED_OPTIONS", "PREFIXES", "Settings", "load", "secret"]
 
-PREFIXES = ("driver_", "gpu_", "engine_", "model_", "serve_", "gate_", "preflight_", "report_")
+PREFIXES = (
+    "driver_", "gpu_", "engine_", "model_", "serve_", "gate_", "rollout_", "drain_", "lease_", "release_", "router_",
+    "preflight_", "report_",
+)  # fmt: skip
 
 
 class Settings(BaseModel):
@@ -77,6 +80,35 @@ class Settings(BaseModel):
 
     gate_start_timeout_s: Seconds | None = None
     gate_request_timeout_s: Seconds = 60
+
+    rollout_canary: tuple[types.Name, ...] = ()
+    rollout_waves: tuple[types.WaveSize, ...] = (1, "25%")
+    rollout_soak_s: types.Pause = 0
+    rollout_max_out: Few | None = None
+    rollout_max_failures: types.Count = 0
+    rollout_min_replicas: Auto | types.Count = "auto"
+    rollout_instances_at_once: Few = 1
+    rollout_confirm_s: Seconds = 120
+
+    drain_timeout_s: Seconds = 600
+    drain_on_timeout: Literal["stop", "proceed"] = "stop"
+
+    lease_s: Annotated[int, Field(ge=30, le=3600)] = 300
+    lease_break: bool = False
+
+    release_keep: Annotated[int, Field(ge=2, le=100)] = 3
+
+    router_address: str | None = None
+    router_state_port: Port = 9105
+    router_bind: str = "0.0.0.0"
+    router_port: types.AnyPort = 8080
+    router_stats_bind: str = "127.0.0.1"
+    router_stats_port: Port = 8404
+    router_tls_certificate: str | None = None
+    router_api_key_from: types.SecretSource | None = None
+    router_balance: Literal["leastconn", "hash"] = "leastconn"
+    router_affinity_header: types.HeaderName = "x-session-id"
+    router_timeout_s: Seconds = 900
 
     preflight_on_refusal: Literal["stop", "skip"] = "stop"
     report_dir: str = "reports"
