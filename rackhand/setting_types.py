@@ -27,9 +27,7 @@ WaveSize = (
     Annotated[int, Field(ge=1, le=10_000)]
     | Annotated[str, Field(pattern=r"^([1-9][0-9]?|100)%$", description="a percentage as text, such as '25%'")]
 )
-HeaderName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9-]+$", max_length=64, description="the name of an HTTP header")
-]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$", max_length=64, description="the name of an HTTP header")]
 
 Name = Annotated[
     str,
