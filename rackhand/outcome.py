@@ -169,7 +169,7 @@ class HostOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """One run over a fleet; times are UTC, ISO 8601. `stopped` says why a rollout ended early, empty where it did not."""
+    """One run over a fleet; times are UTC, ISO 8601. `stopped` says why a rollout ended early, empty if it did not."""
 
     run: str
     command: str
