@@ -90,6 +90,20 @@ def test_whatever_a_hand_changes_changes_the_fingerprint(root: Path, damage: str
             (there / "venv").unlink()
             (there / "venv").symlink_to("/elsewhere")
     assert state.fingerprint(there) != release.fingerprint
+    names = {"added": "instances/extra.yaml", "relinked": "venv", "mode": "instances/llama-0.env"}
+    assert state.edited(there) == [names.get(damage, "instances/llama-0.yaml")]
+
+
+def test_what_is_written_beside_a_release_later_is_no_edit(root: Path) -> None:
+    release = rendered()
+    place(root, release)
+    there = root / "releases" / release.id
+    for name in state.WRITTEN_LATER[::2]:
+        (there / name).write_text("{}")
+    assert state.edited(there) == []
+    assert state.fingerprint(there) == release.fingerprint
+    (there / state.PLACED).unlink()
+    assert state.edited(there) is None
 
 
 def test_placing_repairs_what_a_hand_changed_and_remembers_who_is_owed_a_restart(root: Path) -> None:

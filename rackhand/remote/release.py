@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def place(
         files.write(staging / path, item["text"], item["mode"])
     (staging / "venv").symlink_to(f"../../venvs/{venv}")
     (staging / "model").symlink_to(f"../../models/{model}")
+    files.write(staging / state.PLACED, json.dumps(state.digests(staging), sort_keys=True) + "\n", 0o600)
     _verify(staging)
     python = f"{root}/venvs/{venv}/bin/python"
     checked = options.check(python, sorted(staging.glob("instances/*.yaml")), Path(root, "cache", "options"), timeout_s)

@@ -30,6 +30,10 @@ DROP_INS = "vllm@*.service.d/rackhand.conf"
 CONFIG_VARIABLE = "RACKHAND_CONFIG"
 # One empty file per instance whose process may have been started from files that were changed by hand.
 OWED = "owed"
+# What the files of a release were when it was placed, and what its gate said last.
+PLACED = "placed.json"
+VERDICT = "verdict.json"
+WRITTEN_LATER = (measured.RECORD, PLACED, VERDICT)
 EXITED = "1"
 
 
@@ -58,20 +62,32 @@ def instance_of(drop_in: str) -> str:
 
 
 def fingerprint(release: Path) -> str:
-    """Digest everything in a release that a hand could change: links, modes and contents (rackhand.render, Release).
+    """Digest everything in a release that a hand could change: links, modes and contents (rackhand.render, Release)."""
+    lines = "\n".join(sorted(f"{name} {digest}" for name, digest in digests(release).items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:12]
 
-    What its engines reported is no part of it: that comes later.
-    """
-    lines = []
+
+def digests(release: Path) -> dict[str, str]:
+    """Return what each file and link of a release is; what is written beside them later is no part of it."""
+    found = {}
     for path in release.rglob("*"):
-        name = path.relative_to(release)
-        if str(name) == measured.RECORD:
+        name = str(path.relative_to(release))
+        if name in WRITTEN_LATER:
             continue
         if path.is_symlink():
-            lines.append(f"{name} -> {path.readlink()}")
+            found[name] = f"-> {path.readlink()}"
         elif path.is_file():
-            lines.append(f"{name} {path.stat().st_mode & 0o777:o} {files.sha256(path)}")
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:12]
+            found[name] = f"{path.stat().st_mode & 0o777:o} {files.sha256(path)}"
+    return found
+
+
+def edited(release: Path) -> list[str] | None:
+    """Name the files that are not as they were placed; None where nobody wrote down how that was."""
+    placed = read_json(release / PLACED)
+    if not placed:
+        return None
+    now = digests(release)
+    return sorted(name for name in {*placed, *now} if placed.get(name) != now.get(name))
 
 
 def instances() -> list[dict[str, Any]]:
