@@ -86,6 +86,7 @@ class InstanceOutcome:
     """One vLLM server; `gate` is 'passed', 'failed' or 'not run', `text` the five tokens that it answered.
 
     `memory` is None where nobody has read the engine's report; `ready_s` is None where it was not started in this run.
+    `restarts` is how often systemd had to start it again since it was started on purpose; None where nobody asked.
     """
 
     name: str
@@ -95,6 +96,7 @@ class InstanceOutcome:
     version: str = ""
     text: str = ""
     ready_s: float | None = None
+    restarts: int | None = None
     memory: Comparison | None = None
 
 
@@ -117,7 +119,8 @@ class TurnOutcome:
 
     `wave` counts from 1, the canary's. `out_s` is for how long none of the host's servers was in service, `start_s` how
     much of it the engines needed from their start to their first healthy answer; None where nothing was interrupted.
-    `back_s` is the time from the failed gate until the old release served again.
+    `back_s` is the time from the failed gate until the old release served again. `cut_off` is the number of requests
+    that were still running when the drain's time was over; None where no drain came to its end.
     """
 
     wave: int
@@ -128,6 +131,7 @@ class TurnOutcome:
     out_s: float | None = None
     start_s: float | None = None
     back_s: float | None = None
+    cut_off: int | None = None
     events: tuple[TurnEvent, ...] = ()
 
 
@@ -142,8 +146,24 @@ class WaveOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One thing that the new release has otherwise than the one before it, such as `vLLM` or `tiny-0: max-num-seqs`.
+
+    `before` or `after` is empty where the other release does not say it. Never a secret.
+    """
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class HostOutcome:
-    """One host at the end of a run; `ssh_commands` counts commands sent to it. `role` is "gpu" or "router"."""
+    """One host at the end of a run; `ssh_commands` counts commands sent to it. `role` is "gpu" or "router".
+
+    `release` is the one that serves now; `differences` are between the release before the run and the wished one, also
+    where the host went back.
+    """
 
     name: str
     status: HostStatus
@@ -161,6 +181,7 @@ class HostOutcome:
     ssh_commands: int = 0
     role: str = "gpu"
     turn: TurnOutcome | None = None
+    differences: tuple[Difference, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -169,7 +190,10 @@ class HostOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """One run over a fleet; times are UTC, ISO 8601. `stopped` says why a rollout ended early, empty if it did not."""
+    """One run over a fleet; times are UTC, ISO 8601. `stopped` says why a rollout ended early, empty if it did not.
+
+    `owner` is who ran it and from where, as "user@machine".
+    """
 
     run: str
     command: str
@@ -181,6 +205,7 @@ class RunOutcome:
     purpose: str = "deploy"
     waves: tuple[WaveOutcome, ...] = ()
     stopped: str = ""
+    owner: str = ""
 
     @property
     def good(self) -> bool:

@@ -19,13 +19,18 @@ from rackhand.errors import RackhandError
 from rackhand.outcome import (
     Compared,
     Comparison,
+    Difference,
     HostOutcome,
     HostStatus,
     InstanceOutcome,
     Problem,
     RunOutcome,
     StepOutcome,
+    TurnEvent,
+    TurnOutcome,
+    WaveOutcome,
 )
+from rackhand.report_json import SCHEMA, from_json
 from rackhand.verdict import verdict
 
 GOLDEN = Path(__file__).parent / "golden" / "report"
@@ -140,6 +145,17 @@ UNREACHABLE = run(
 TOLD = tuple(dataclasses.replace(instance, memory=MEMORY) for instance in (PASSED, SECOND))
 MEASURED = run(
     dataclasses.replace(RACK1, instances=TOLD[:1], warnings=(OFF,)), dataclasses.replace(RACK2, instances=TOLD)
+)
+UPGRADED = dataclasses.replace(
+    run(
+        dataclasses.replace(
+            RACK1,
+            turn=TurnOutcome(wave=1, began_s=2.0, events=(TurnEvent(at_s=2.5, phase="armed"),)),
+            differences=(Difference(name="vLLM", before="0.31.0", after="0.32.0"),),
+        )
+    ),
+    owner="ops@control",
+    waves=(WaveOutcome(number=1, hosts=("@lab/rack1",), began_s=2.0),),
 )
 DRY = run(
     quiet(
@@ -325,8 +341,8 @@ def test_the_documented_fields_are_those_of_the_report() -> None:
     documented = set(
         re.findall(r"^\| `([^`]+)` \| (?:text|list|number|integer|boolean|object)\b", PAGE.read_text(), re.MULTILINE)
     )
-    assert documented == fields(report.to_json(FAILED)) | fields(report.to_json(MEASURED))
-    assert f"`{report.SCHEMA}`" in PAGE.read_text()
+    assert documented == set().union(*(fields(report.to_json(run)) for run in (FAILED, MEASURED, UPGRADED)))
+    assert f"`{SCHEMA}`" in PAGE.read_text()
 
 
 @pytest.mark.parametrize("status", HostStatus)
@@ -341,6 +357,36 @@ def test_the_report_holds_everything_that_the_run_knows() -> None:
         for field in dataclasses.fields(kind):
             assert f"{name}.{field.name}" in fields(told)
     assert json.loads(json.dumps(told)) == told
+
+
+@pytest.mark.parametrize("outcome", [*RUNS.values(), MEASURED, UPGRADED, DRY, run()])
+def test_a_run_can_be_read_back_from_its_report(outcome: RunOutcome) -> None:
+    assert from_json(json.loads(json.dumps(report.to_json(outcome)))) == outcome
+
+
+def test_a_report_of_before_there_were_turns_can_be_read() -> None:
+    old = report.to_json(CHANGED)
+    for name in ("waves", "stopped", "purpose", "owner"):
+        del old[name]
+    for host in old["hosts"]:
+        del host["turn"], host["role"], host["differences"]
+    assert from_json(old) == CHANGED
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"schema": "rackhand.report/9"}, {"hosts": 5}, {"hosts": [{"name": "a"}]}, {"seconds": "long"}, {"dry": 1}],
+)
+def test_what_is_no_report_is_refused_in_one_line(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RackhandError, match="report_dir") as caught:
+        from_json({**report.to_json(CHANGED), **wrong}, "x.json")
+    assert (caught.value.code, caught.value.where) == ("report-format", "x.json")
+
+
+@pytest.mark.parametrize("value", [None, [], "text", {}])
+def test_what_is_no_object_is_no_report(value: Any) -> None:
+    with pytest.raises(RackhandError, match="no report"):
+        from_json(value)
 
 
 def test_a_password_on_the_command_line_is_not_reported() -> None:

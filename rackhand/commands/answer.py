@@ -9,7 +9,7 @@ from rackhand.models.spec import ModelSpec
 from rackhand.outcome import Problem
 from rackhand.picture.bars import Bar, bar
 from rackhand.plan import Instance, PlannedGpu, Setting
-from rackhand.report import problem_json
+from rackhand.report_json import problem_json
 
 SCHEMA = "rackhand.fit/1"
 

@@ -13,7 +13,7 @@ from rackhand.commands.show import document
 from rackhand.diagnose.rule import Finding, Table, Verdict, judge, worst
 from rackhand.errors import RackhandError
 from rackhand.outcome import Problem
-from rackhand.report import problem_json
+from rackhand.report_json import problem_json
 from rackhand.terminal import Terminal, write
 
 NO_FAIL, TROUBLE, FAIL = 0, 1, 2

@@ -8,7 +8,7 @@ from rich.text import Text
 from rackhand.commands.answer import facts
 from rackhand.commands.planning import HostVerdict
 from rackhand.commands.words import reason_block, words
-from rackhand.report import problem_json
+from rackhand.report_json import problem_json
 from rackhand.terminal import Terminal
 
 SCHEMA = "rackhand.plan/1"
