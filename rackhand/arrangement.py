@@ -61,12 +61,16 @@ def arrange(
 def _besides(
     host: str, gpus: Sequence[PlannedGpu], spec: ModelSpec, ask: Ask, problems: Sequence[Problem]
 ) -> Iterator[Problem]:
-    """Yield what else is wrong, whatever the layout: reasons that a refused layout would hide."""
+    """Yield what else is wrong on every card, whatever the layout: reasons that a refused layout would hide."""
     told = {problem.code for problem in problems}
     if not gpus or told & MEMORY_CODES:
         return
-    for reason in choose(Case(spec=spec, device=device_of(gpus[0]), ask=ask)).forecast.reasons:
-        if reason.code not in told | MEMORY_CODES:
+    cards = sorted(map(device_of, gpus), key=lambda card: (card.capability, card.total_mib, card.card))
+    kinds = {card.capability: card for card in cards}.values()
+    found = [choose(Case(spec=spec, device=card, ask=ask)).forecast.reasons for card in kinds]
+    everywhere = set[str].intersection(*({reason.code for reason in reasons} for reasons in found))
+    for reason in found[-1]:
+        if reason.code in everywhere - told - MEMORY_CODES:
             yield replace(reason, where=host)
 
 

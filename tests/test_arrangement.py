@@ -197,3 +197,21 @@ def test_a_layout_that_cannot_be_hides_no_other_reason() -> None:
     assert isinstance(problems, tuple)
     assert {problem.code for problem in problems} == {"tensor-parallel", "context-over-model"}
     assert {problem.where for problem in problems} == {"gpu-1"}
+
+
+@pytest.mark.parametrize(
+    ("cards", "besides"),
+    [
+        (("T4", "H100 SXM5 80GB"), set()),
+        (("H100 SXM5 80GB", "T4"), set()),
+        (("T4", "T4"), {"quantization-capability"}),
+    ],
+)
+def test_a_card_that_is_too_old_is_a_reason_only_where_no_other_is_there(
+    cards: tuple[str, ...], besides: set[str]
+) -> None:
+    found = [replace(gpus(card)[0], address=f"0000:{place:02x}:00.0") for place, card in enumerate(cards)]
+    stored = replace(LLAMA_8B, quantization=Quantization(method="mxfp8", weight_bits=8))
+    problems = arrange("gpu-1", found, stored, settings(serve_tensor_parallel_size=3))
+    assert isinstance(problems, tuple)
+    assert {problem.code for problem in problems} == {"tensor-parallel", *besides}
