@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One host that was chosen for the run; `present` is False where it was unreachable or failed before the turns."""
+    """One host that was chosen for the run; `present` is False where it cannot take part, `how` says then why not.
+
+    `how` is a word or two, such as "unreachable" or "failed".
+    """
 
     name: str
     groups: tuple[str, ...] = ()
     present: bool = True
+    how: str = "failed"
 
 
 @dataclass(frozen=True, kw_only=True)
