@@ -46,7 +46,7 @@ def state(root: str, venv: str, model: str, uv: str, user: str) -> dict[str, Any
         "releases": {path.name: fingerprint(path) for path in sorted(base.glob("releases/[!.]*"))},
         "venv": read_json(base / "venvs" / venv / "rackhand.json"),
         "model": read_json(base / "models" / model / "rackhand.json"),
-        "model_intact": _intact(base / "models" / model),
+        "model_intact": intact(base / "models" / model),
         "uv": (base / "bin" / uv).exists(),
         "user": _user_exists(user),
         "unit_sha256": files.sha256(UNIT) if UNIT.is_file() else "",
@@ -140,7 +140,7 @@ def variable(pid: int, name: str) -> str:
     return next((entry[len(prefix) :].decode() for entry in environment if entry.startswith(prefix)), "")
 
 
-def _intact(model: Path) -> bool:
+def intact(model: Path) -> bool:
     """Compare the sizes on disk with the record; contents were hashed when the files arrived."""
     record = read_json(model / "rackhand.json")
     files = record.get("files", [])
