@@ -1,11 +1,28 @@
 """The end of a host's run."""
 
+from rackhand.errors import RackhandError
 from rackhand.operations import Change
+from rackhand.outcome import Problem
+from rackhand.render import ROOT
 from rackhand.run import HostRun
+
+COLLECT_S = 900
 
 
 def finish(host: HostRun) -> Change | None:
-    """Mark the host as done: every step before this one held."""
+    """Mark the host as done: every step before this one held. Then what no release needs any more may go."""
     if host.live:
+        if any(step.changed for step in host.steps):
+            _collect(host)
         host.finish()
     return None
+
+
+def _collect(host: HostRun) -> None:
+    """Throw old releases away; a host that serves is not blamed where that does not work."""
+    try:
+        gone = host.call("shelf.collect", COLLECT_S, root=ROOT, keep=host.intent.settings.release_keep)
+        if any(gone.values()):
+            host.note("collected", **gone)
+    except RackhandError as error:
+        host.warnings.append(Problem.of(error))
