@@ -2,17 +2,11 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BeforeValidator
 from typing_extensions import override
 
-from rackhand.errors import RackhandError
 from rackhand.fitting.known import Measurement, readable
-
-
-class Frozen(BaseModel):
-    """Base of everything read from a host: immutable, unknown fields ignored so that a newer script may say more."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+from rackhand.frozen import Frozen, validated
 
 
 class HostFacts(Frozen):
@@ -235,14 +229,4 @@ class Survey(Frozen):
 
 def parse(answer: Any, where: str) -> Survey:
     """Validate a host's answer; raises RackhandError `facts` when it makes no sense."""
-    try:
-        return Survey.model_validate(answer)
-    except ValidationError as error:
-        detail = error.errors(include_input=False, include_url=False)[0]
-        path = ".".join(str(part) for part in detail["loc"])
-        raise RackhandError(
-            "facts",
-            f"the host's facts make no sense: {path}: {detail['msg']}",
-            where,
-            "run again with --debug and report it",
-        ) from None
+    return validated(Survey, answer, where)
