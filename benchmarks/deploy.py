@@ -6,29 +6,26 @@ Run as root in the checkout: `uv run python benchmarks/deploy.py`. The fleet is 
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import measuring
+from benchmarks.measuring import CHECKOUT, Spent
 from rackhand.lab import wheels
 from rackhand.lab.fleet import Fleet
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 # The hosts of inventory/lab.py.
 HOSTS = {"rack1": "1xH100", "rack2": "2xRTX4090"}
 STANDIN_VERSION = "0.32.0"
 EDIT = ("--data", "serve_max_model_len=200")
 REPEATS = 3
-SESSION = "Starting session"
 COLUMNS = (
     "run",
     "wall, s",
@@ -70,17 +67,15 @@ class Bench:
     def measure(self, run: str, *arguments: str) -> Figures:
         """Run the deploy once and return its figures; end this program when it fails."""
         before = self.sessions()
-        begun = time.monotonic()
-        cpu_s = self._deploy(run, arguments)
-        wall_s = time.monotonic() - begun
+        spent = self._deploy(run, arguments)
         report = json.loads((self.directory / "reports" / "latest.json").read_text())
         hosts = report["hosts"]
         starts = [instance["ready_s"] or 0.0 for host in hosts for instance in host["instances"]]
         return Figures(
             run=run,
-            wall_s=round(wall_s, 1),
+            wall_s=round(spent.wall_s, 1),
             engine_start_s=round(max(starts), 1),
-            cpu_s=round(cpu_s, 1),
+            cpu_s=round(spent.cpu_s, 1),
             commands=tuple(host["ssh_commands"] for host in hosts),
             sessions=tuple(after - was for after, was in zip(self.sessions(), before, strict=True)),
             changed=sum(host["changed"] for host in hosts),
@@ -89,8 +84,7 @@ class Bench:
     def sessions(self) -> tuple[int, ...]:
         """Count from each host's own journal the sessions that its sshd ever started; 0 where there is no host."""
         there = {host.name: host for host in self.fleet.status()}
-        journal = ["journalctl", "--identifier=sshd", "--output=cat", "--no-pager"]
-        return tuple(there[name].run(journal).stdout.count(SESSION) if name in there else 0 for name in sorted(HOSTS))
+        return tuple(measuring.heard(there[name]) if name in there else 0 for name in sorted(HOSTS))
 
     def bare_hosts(self) -> None:
         """Make both hosts anew and boot them."""
@@ -99,21 +93,13 @@ class Bench:
         for host in [self.fleet.up(name, personality) for name, personality in HOSTS.items()]:
             host.wait_ssh()
 
-    def _deploy(self, run: str, arguments: Sequence[str]) -> float:
+    def _deploy(self, run: str, arguments: Sequence[str]) -> Spent:
         data = (f"report_dir={self.directory / 'reports'}", *self._engine())
         given = [word for item in data for word in ("--data", item)]
         pyinfra = Path(sys.executable).with_name("pyinfra")
         command = [str(pyinfra), "inventory/lab.py", "deploy.py", "-y", *given, *arguments]
         log = self.directory / f"{run.replace(' ', '-')}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            sys.exit(f"{log.read_text()[-4000:]}\nthe run '{run}' ended with status {process.returncode}")
-        return usage.ru_utime + usage.ru_stime
+        return measuring.require(measuring.spend(command, log), log, f"the run '{run}'")
 
     def _engine(self) -> Iterator[str]:
         if self.engine == "standin":
@@ -138,7 +124,8 @@ def main() -> None:
     finally:
         bench.fleet.down()
         shutil.rmtree(directory, ignore_errors=True)
-    print(json.dumps(facts(options) | {"runs": [asdict(run) for run in runs]}) if options.json else page(options, runs))
+    about = {**measuring.machine(options.load), "engine": options.engine, "runs": [asdict(run) for run in runs]}
+    print(json.dumps(about) if options.json else page(options, runs))
 
 
 def scenarios(bench: Bench, empty_caches: bool) -> Iterator[Figures]:
@@ -156,25 +143,10 @@ def middle(runs: Sequence[Figures]) -> Figures:
     return next(run for run in runs if run.wall_s == median)
 
 
-def facts(options: argparse.Namespace) -> dict[str, Any]:
-    """Say when, where and with what the figures were taken."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "cores": os.cpu_count(),
-        "memory_gib": round(pages / 2**30),
-        "load_before": round(options.load, 1),
-        "kernel": platform.release(),
-        "engine": options.engine,
-    }
-
-
 def page(options: argparse.Namespace, runs: Sequence[Figures]) -> str:
     """Return the figures as Markdown."""
-    about = facts(options)
-    where = f"{about['date']}, {about['cores']} cores, {about['memory_gib']} GiB, load before {about['load_before']}"
-    lines = [list(COLUMNS), ["---"] * len(COLUMNS), *(run.row() for run in runs)]
-    return "\n".join([f"{where}, engine: {options.engine}", "", *(f"| {' | '.join(line)} |" for line in lines)])
+    rows = measuring.table(COLUMNS, [run.row() for run in runs])
+    return f"{measuring.place(options.load)}, engine: {options.engine}\n\n{rows}"
 
 
 def _options() -> argparse.Namespace:
