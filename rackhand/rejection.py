@@ -32,6 +32,11 @@ def died(host: str, item: Mapping[str, Any]) -> RackhandError:
     return _told(host, item, "engine-died", f"the engine ended while it started ({ended})", READ_THE_JOURNAL)
 
 
+def down(host: str, item: Mapping[str, Any], what: str) -> RackhandError:
+    """Explain an engine that ran once and does not now, or was started again: `what` says it in words."""
+    return _told(host, item, "engine-died", what, READ_THE_JOURNAL)
+
+
 def hopeless(host: str, item: Mapping[str, Any]) -> RackhandError | None:
     """Explain an engine that still runs and has written a line after which waiting is pointless; None without one."""
     found = decisive_line(item["journal"])

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+from pydantic import Field
+
 from rackhand.frozen import Frozen
 
 
@@ -37,7 +39,7 @@ class Shelved(Frozen):
     instances: tuple[ShelvedInstance, ...]
     verdict: str = ""
     when: float = 0.0
-    start_s: dict[str, float | None] = {}
+    start_s: dict[str, float | None] = Field(default_factory=dict)
     missing: str = ""
 
     @property

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from typing_extensions import override
 
 from rackhand.fitting.known import Measurement, readable
@@ -207,7 +207,7 @@ class StateFacts(Frozen):
     uv: bool
     user: bool
     unit_sha256: str
-    drop_ins: dict[str, str] = {}
+    drop_ins: dict[str, str] = Field(default_factory=dict)
     instances: tuple[UnitFacts, ...]
     measured: Annotated[tuple[Measurement, ...], BeforeValidator(readable)] = ()
 

@@ -1,17 +1,8 @@
 """The GPUs through NVML, once the driver is there."""
 
+from rackhand import remedies
 from rackhand.operations import Change
 from rackhand.run import HostRun
-
-NEXT_STEPS = {
-    "no-library": "run again; with driver_manage off install the driver",
-    "not-loaded": "see the kernel log (dmesg | grep -i nvidia) on the host for why",
-    "mismatch": "reboot the host",
-    "lost": "look for Xid lines in the kernel log; reset the GPU, reboot or replace it",
-    "no-permission": "see owner and mode of /dev/nvidia* on the host",
-    "hangs": "look for Xid lines in the kernel log; the GPU needs a reset or a reboot",
-    "crashed": "reinstall the driver; see the kernel log on the host",
-}
 
 
 def facts(host: HostRun) -> Change | None:
@@ -23,7 +14,7 @@ def facts(host: HostRun) -> Change | None:
         raise host.error(
             f"nvml-{nvml.state}",
             f"NVML does not work: {nvml.detail or nvml.state}",
-            NEXT_STEPS.get(nvml.state, "look it up in the kernel log (dmesg | grep NVRM) on the host"),
+            remedies.nvml(nvml.state),
         )
     before = _cards(host)
     host.replan()

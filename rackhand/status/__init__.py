@@ -1,0 +1,1 @@
+"""How a fleet stands: what hosts said, what of it is a drift, and the verdict. Pure."""
