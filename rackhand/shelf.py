@@ -22,7 +22,8 @@ class Shelved(Frozen):
     """One release on a host: its manifest, its last verdict ("passed", "failed" or empty) and when that was.
 
     `when` is in seconds since the epoch, `start_s` how long each engine took from its start to its first answer.
-    `missing` names what it would need and is not on the host, empty for a release that is complete.
+    `missing` names what it would need and is not on the host, empty for a release that is complete. `edited` are files
+    that are not as they were placed, None where nobody wrote down how that was.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Shelved(Frozen):
     when: float = 0.0
     start_s: dict[str, float | None] = Field(default_factory=dict)
     missing: str = ""
+    edited: tuple[str, ...] | None = None
 
     @property
     def date(self) -> str:

@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from rackhand.fitting.known import Measurement, readable
 from rackhand.frozen import Frozen, validated
+from rackhand.shelf import Shelved
 
 
 class HostFacts(Frozen):
@@ -225,6 +226,7 @@ class Survey(Frozen):
     listeners: tuple[Listener, ...]
     apt_lock: Annotated[LockHolder | None, BeforeValidator(lambda value: value or None)]
     state: StateFacts
+    shelf: tuple[Shelved, ...] = ()
 
 
 def parse(answer: Any, where: str) -> Survey:

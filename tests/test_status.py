@@ -31,7 +31,7 @@ def test_a_host_that_is_well_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("changes", "code", "said"),
     [
-        ({"edited": ["instances/tiny-0.env"]}, "release-edited", "instances/tiny-0.env"),
+        ({"release.edited": ["instances/tiny-0.env"]}, "release-edited", "instances/tiny-0.env"),
         ({"units": ["vllm@.service"]}, "unit-edited", "vllm@.service"),
         ({"release.missing": "its weights"}, "release-incomplete", "its weights"),
         ({"driver.library": "590.1"}, "driver-mismatch", "library 590.1"),
@@ -115,12 +115,12 @@ def test_gpus_are_counted_by_slice_and_not_at_all_where_nvml_is_silent() -> None
 
 
 def test_a_host_without_a_release_is_empty() -> None:
-    found = standing(changes={"release": None, "edited": None, "instances": []}, engine_version="0.33.0")
+    found = standing(changes={"release": None, "instances": []}, engine_version="0.33.0")
     assert (found.status, [drift.code for drift in found.drifts], found.notes) == ("empty", ["not-deployed"], ())
 
 
 def test_what_was_placed_by_an_older_rackhand_is_not_called_edited() -> None:
-    assert codes({"edited": None}) == []
+    assert codes({"release.edited": None}) == []
 
 
 ORDER = {

@@ -101,8 +101,8 @@ def fleet() -> tuple[HostStanding, ...]:
     order = {"run": "r1", "kind": "switch", "purpose": "deploy", "to": digest("a", 2), "created": NOW - 90}
     return (
         standing("rack1"),
-        standing("rack2", {"instances": [down()], "edited": ["vllm@.service"]}),
-        standing("rack3", {"release": None, "edited": None, "instances": [], "driver.loaded": None}),
+        standing("rack2", {"instances": [down()], "release.edited": ["vllm@.service"]}),
+        standing("rack3", {"release": None, "instances": [], "driver.loaded": None}),
         standing("rack4", {"order": order, "instances.0.state": "drain"}),
         standing("rack5", {"instances": two, "packages.held": []}, engine_version="0.33.0"),
         standing("rack6", {"packages.held": []}),

@@ -64,6 +64,7 @@ def record(release: Path) -> dict[str, Any]:
         "when": verdict.get("at") or passed or made,
         "start_s": {name: item.get("start_s") for name, item in (verdict.get("instances") or {}).items()},
         "missing": _missing(release),
+        "edited": state.edited(release),
     }
 
 

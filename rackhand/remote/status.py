@@ -34,7 +34,6 @@ def status(root: str, packages: list[str], loader: str, nvml_payload: str, probe
         "nvml": gpu.nvml(loader, nvml_payload),
         "reboot": reboot(),
         "release": release,
-        "edited": state.edited(base / "current") if release else None,
         "units": _unit_files(base / "current") if release else [],
         "instances": _instances(base, release, probe_s),
         "order": {**state.read_json(base / "turn/order.json"), **_phase(base)},

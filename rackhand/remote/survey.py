@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rackhand.remote import gpu, host, state
+from rackhand.remote import gpu, host, shelf, state
 
 
 def survey(
@@ -18,7 +18,7 @@ def survey(
     nvml_payload: str,
     loader: str,
 ) -> dict[str, Any]:
-    """Return host, resources, PCI, NUMA nodes, driver, packages, NVML, ports, locks and rackhand's own state."""
+    """Return host, resources, PCI, NUMA nodes, driver, packages, NVML, ports, locks, rackhand's own state and releases."""
     return {
         "host": host.identity(),
         "resources": host.resources(root),
@@ -30,4 +30,5 @@ def survey(
         "listeners": host.listeners(ports),
         "apt_lock": host.apt_lock_holder(),
         "state": state.state(root, venv, model, uv, user),
+        "shelf": shelf.records(root),
     }

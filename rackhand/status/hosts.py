@@ -65,8 +65,8 @@ def _release(host: str, seen: Seen) -> Iterator[Problem]:
     if release.missing:
         what, step = f"release {release.id} lacks {release.missing}", f"{AGAIN}: it brings what is missing"
         yield Problem(code="release-incomplete", what=what, where=host, next_step=step)
-    if seen.edited:
-        what = f"files of release {release.id} were changed by hand: {', '.join(seen.edited)}"
+    if release.edited:
+        what = f"files of release {release.id} were changed by hand: {', '.join(release.edited)}"
         yield Problem(code="release-edited", what=what, where=host, next_step=f"{AGAIN}: it puts them back")
     if seen.units:
         what = f"unit files are not those of release {release.id}: {', '.join(seen.units)}"

@@ -126,7 +126,7 @@ def _or_none(value: Any) -> Any:
 
 
 class Seen(Frozen):
-    """Everything at one moment; `now` is the host's clock, `edited` None where nobody knows what was placed."""
+    """Everything at one moment; `now` is the host's clock, `units` are unit files that are not the release's."""
 
     now: float
     host: HostSeen
@@ -136,7 +136,6 @@ class Seen(Frozen):
     nvml: Nvml
     reboot: Reboot
     release: Deployed | None
-    edited: tuple[str, ...] | None
     units: tuple[str, ...]
     instances: tuple[InstanceSeen, ...]
     order: Annotated[OrderSeen | None, BeforeValidator(_or_none)]
