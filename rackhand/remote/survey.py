@@ -18,7 +18,7 @@ def survey(
     nvml_payload: str,
     loader: str,
 ) -> dict[str, Any]:
-    """Return host, resources, PCI, NUMA nodes, driver, packages, NVML, ports, locks, rackhand's own state and releases."""
+    """Return host, resources, PCI, NUMA nodes, driver, packages, NVML, ports, locks, our own state and releases."""
     return {
         "host": host.identity(),
         "resources": host.resources(root),
