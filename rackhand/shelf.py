@@ -1,6 +1,7 @@
 """A release as a host describes it (the answer of rackhand.remote.shelf), as frozen and validated data."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import Field
 
@@ -30,14 +31,15 @@ class Shelved(Frozen):
     engine_version: str
     venv: str
     model: str
-    model_revision: str
+    model_revision: str = ""
     driver: str
     served_name: str
     unit_sha256: str = ""
-    host: str
-    start_timeout_s: int
-    request_timeout_s: int
+    host: str = "127.0.0.1"
+    start_timeout_s: int = 900
+    request_timeout_s: int = 60
     instances: tuple[ShelvedInstance, ...]
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     verdict: str = ""
     when: float = 0.0
     start_s: dict[str, float | None] = Field(default_factory=dict)
