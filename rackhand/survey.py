@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from rackhand.fitting.known import Measurement, readable
 from rackhand.frozen import Frozen, validated
+from rackhand.lease import Lease, OpenOrder
 from rackhand.shelf import Shelved
 
 
@@ -196,7 +197,7 @@ class StateFacts(Frozen):
     """What rackhand left on the host; `releases` maps each id to the digest of what now lies in it.
 
     `drop_ins` maps instances to the digest of what their unit has that the others' have not, `measured` is what engines
-    of these releases reported at their start, the newest first.
+    of these releases reported at their start, the newest first. `now` is the host's clock, in seconds since the epoch.
     """
 
     current: str
@@ -211,6 +212,9 @@ class StateFacts(Frozen):
     drop_ins: dict[str, str] = Field(default_factory=dict)
     instances: tuple[UnitFacts, ...]
     measured: Annotated[tuple[Measurement, ...], BeforeValidator(readable)] = ()
+    lease: Lease | None = None
+    order: OpenOrder | None = None
+    now: float = 0.0
 
 
 class Survey(Frozen):

@@ -60,6 +60,7 @@ def record(release: Path) -> dict[str, Any]:
         "start_timeout_s": manifest.get("start_timeout_s") or 900,
         "request_timeout_s": manifest.get("request_timeout_s") or 60,
         "instances": [_instance(item) for item in manifest["instances"]],
+        "settings": manifest.get("settings") or {},
         "verdict": str(verdict.get("verdict") or ""),
         "when": verdict.get("at") or passed or made,
         "start_s": {name: item.get("start_s") for name, item in (verdict.get("instances") or {}).items()},

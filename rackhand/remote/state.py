@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ PLACED = "placed.json"
 VERDICT = "verdict.json"
 WRITTEN_LATER = (measured.RECORD, PLACED, VERDICT)
 EXITED = "1"
+# Longest wait for systemctl, in seconds.
+ANSWER_S = 60
+LEASE = "lock/lease.json"
+ORDER = "turn/order.json"
+ORDERED = ("run", "kind", "purpose", "to")
+PROGRAM = "rackhand-switch.service"
 
 
 def state(root: str, venv: str, model: str, uv: str, user: str) -> dict[str, Any]:
@@ -53,7 +60,29 @@ def state(root: str, venv: str, model: str, uv: str, user: str) -> dict[str, Any
         "drop_ins": {instance_of(str(path)): files.sha256(path) for path in UNIT.parent.glob(DROP_INS)},
         "measured": measured.kept(base),
         "instances": [{**item, "owed": (base / OWED / item["name"]).exists()} for item in instances()],
+        "lease": lease(base),
+        "order": open_order(base),
+        "now": time.time(),
     }
+
+
+def lease(base: Path) -> dict[str, Any] | None:
+    """Return who may change this host, whether or not the time is over; None where nobody asked for it."""
+    held = read_json(base / LEASE)
+    return held if held.get("run") and isinstance(held.get("expires"), (int, float)) else None
+
+
+def open_order(base: Path) -> dict[str, Any] | None:
+    """Return the order that this host has not ended yet, `alive` while its program is at it; None without one.
+
+    Past its deadline no program is believed to come to an end.
+    """
+    order = read_json(base / ORDER)
+    if not order.get("run"):
+        return None
+    late = time.time() > (order.get("deadline") or float("inf"))
+    active = _run(["systemctl", "is-active", PROGRAM]).strip() in ("active", "activating")
+    return {**{name: order.get(name) or "" for name in ORDERED}, "alive": active and not late}
 
 
 def instance_of(drop_in: str) -> str:
@@ -169,6 +198,6 @@ def _user_exists(user: str) -> bool:
 
 def _run(command: list[str]) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    except FileNotFoundError:
+        return subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False).stdout
+    except (FileNotFoundError, subprocess.TimeoutExpired):
         return ""
