@@ -34,8 +34,8 @@ def answer(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         },
         "units": [],
         "instances": [instance()],
-        "order": {},
-        "lease": {},
+        "order": None,
+        "lease": None,
         "last": {},
     }
     for path, value in (changes or {}).items():

@@ -130,6 +130,7 @@ ORDER = {
     "to": digest("a", 2),
     "created": NOW - 90,
     "phase": "drain",
+    "alive": True,
 }
 LEASE = {"owner": "ann", "run": "r1", "purpose": "deploy", "since": NOW - 100, "expires": NOW + 200}
 
@@ -140,6 +141,11 @@ def test_a_run_at_work_is_a_note_and_its_drain_no_drift() -> None:
     assert [note.code for note in found.notes] == ["order-open", "leased"]
     assert "for 2 min, phase drain" in found.notes[0].what
     assert "ann holds the host since" in found.notes[1].what
+
+
+def test_an_order_that_nobody_is_at_is_a_drift() -> None:
+    found = standing(changes={"order": {**ORDER, "alive": False}})
+    assert (found.status, [drift.code for drift in found.drifts]) == ("drift", ["order-stuck"])
 
 
 def test_the_lease_of_a_run_that_died_is_a_note() -> None:

@@ -98,7 +98,8 @@ def test_an_inventory_that_is_not_there_is_status_1(capsys: pytest.CaptureFixtur
 def fleet() -> tuple[HostStanding, ...]:
     """Return a host of each kind that there is."""
     two = [instance(), instance("tiny-1", kv_tokens=None)]
-    order = {"run": "r1", "kind": "switch", "purpose": "deploy", "to": digest("a", 2), "created": NOW - 90}
+    to = digest("a", 2)
+    order = {"run": "r1", "kind": "switch", "purpose": "deploy", "to": to, "created": NOW - 90, "alive": True}
     return (
         standing("rack1"),
         standing("rack2", {"instances": [down()], "release.edited": ["vllm@.service"]}),

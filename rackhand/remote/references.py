@@ -10,7 +10,7 @@ from rackhand.remote import state
 
 PROC = Path("/proc")
 # Where orders are: a release that an open one names is needed, whatever else it says.
-ORDER, PROGRESS = "turn/order.json", "turn/progress.json"
+PROGRESS = "turn/progress.json"
 KINDS = ("releases", "venvs", "models", "program")
 # A release that never passed its gate is nothing to go back to: it counts as older than any that did.
 NEVER = 0.0
@@ -72,12 +72,12 @@ def _all(base: Path, kind: str) -> set[str]:
 
 def _programs(base: Path) -> set[str]:
     """Name the program that `current.pyz` is, and all of them while one may be at work on an order."""
-    return _all(base, "program") if (base / ORDER).exists() else {_target(base / "program" / "current.pyz")}
+    return _all(base, "program") if (base / state.ORDER).exists() else {_target(base / "program" / "current.pyz")}
 
 
 def _ordered(base: Path) -> set[str]:
     """Name every release that an open order mentions in whatever field, even where the file is damaged."""
-    text = " ".join(_text(base / name) for name in (ORDER, PROGRESS)) if (base / ORDER).exists() else ""
+    text = " ".join(_text(base / name) for name in (state.ORDER, PROGRESS)) if (base / state.ORDER).exists() else ""
     return set(re.findall(r"\b[0-9a-f]{12}\b", text))
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import driver, files, gate, gpu, host, measured, shelf, startup, state, units
+from rackhand.remote import driver, files, gate, gpu, host, measured, references, shelf, startup, state, units
 
 SYSTEMCTL_S = 30
 UNIT_FIELDS = ("DropInPaths", "NeedDaemonReload", "ExecMainStartTimestampMonotonic")
@@ -36,8 +36,8 @@ def status(root: str, packages: list[str], loader: str, nvml_payload: str, probe
         "release": release,
         "units": _unit_files(base / "current") if release else [],
         "instances": _instances(base, release, probe_s),
-        "order": {**state.read_json(base / "turn/order.json"), **_phase(base)},
-        "lease": state.read_json(base / "lock/lease.json"),
+        "order": _order(base),
+        "lease": state.lease(base),
         "last": state.read_json(base / "turn/result.json"),
     }
 
@@ -54,9 +54,11 @@ def _release(base: Path) -> dict[str, Any] | None:
         return None
 
 
-def _phase(base: Path) -> dict[str, Any]:
-    told = state.read_json(base / "turn/progress.json")
-    return {"phase": told["phase"]} if isinstance(told.get("phase"), str) else {}
+def _order(base: Path) -> dict[str, Any] | None:
+    """Return the open order, since when it is open and how far it has come; None without one."""
+    order, told = state.open_order(base), state.read_json(base / references.PROGRESS)
+    created = state.read_json(base / state.ORDER).get("created") or 0.0
+    return {**order, "created": created, "phase": str(told.get("phase") or "")} if order else None
 
 
 def _unit_files(current: Path) -> list[str]:

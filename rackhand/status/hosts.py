@@ -45,7 +45,7 @@ def judge(name: str, seen: Seen, wished: Mapping[str, Any]) -> HostStanding:
     instances = tuple(stand(name, seen, item) for item in seen.instances)
     drifts = [*_release(name, seen)]
     if seen.release is not None:
-        drifts += [*_driver(name, seen), *_gpus(name, seen.release, seen), *_packages(name, seen)]
+        drifts += [*_stuck(name, seen), *_driver(name, seen), *_gpus(name, seen.release, seen), *_packages(name, seen)]
     notes = [*_at_work(name, seen), *_reboot(name, seen), *_last(name, seen), *_wishes(name, seen.release, wished)]
     return HostStanding(
         name=name,
@@ -118,7 +118,7 @@ def _packages(host: str, seen: Seen) -> Iterator[Problem]:
 
 def _at_work(host: str, seen: Seen) -> Iterator[Problem]:
     order, lease = seen.order, seen.lease
-    if order is not None:
+    if order is not None and order.alive:
         what = f"run {order.run} has an order open ({order.purpose or order.kind}{_to(order.to)})"
         what += f" for {span(seen.now - order.created)}, phase {order.phase or 'unknown'}"
         yield Problem(code="order-open", what=what, where=host, next_step="look again when it is through")
@@ -128,6 +128,14 @@ def _at_work(host: str, seen: Seen) -> Iterator[Problem]:
     elif lease is not None:
         what = f"the lease of {lease.owner} ({lease.purpose}, run {lease.run}) ran out at {utc(lease.expires)} UTC"
         yield Problem(code="lease-expired", what=what, where=host, next_step="nothing: the next run takes it over")
+
+
+def _stuck(host: str, seen: Seen) -> Iterator[Problem]:
+    order = seen.order
+    if order is not None and not order.alive:
+        what = f"an order of run {order.run} ({order.purpose or order.kind}{_to(order.to)}) is open and nobody is at it"
+        step = "systemctl start rackhand-switch on the host puts back what worked; or run the deploy again"
+        yield Problem(code="order-stuck", what=what, where=host, next_step=step)
 
 
 def _to(release: str) -> str:

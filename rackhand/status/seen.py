@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from rackhand.frozen import Frozen, validated
+from rackhand.lease import Lease, OpenOrder
 from rackhand.shelf import Shelved
 from rackhand.survey import DriverFacts, Nvml, Resources
 
@@ -88,26 +89,17 @@ class InstanceSeen(Frozen):
     gate: GateSeen | None
 
 
-class OrderSeen(Frozen):
+class OrderSeen(OpenOrder):
     """An open order; `created` is in seconds since the epoch."""
 
-    run: str
-    kind: str
-    purpose: str = ""
-    to: str = ""
     created: float = 0.0
     phase: str = ""
 
 
-class LeaseSeen(Frozen):
-    """Who holds the host; `since` and `expires` are in seconds since the epoch."""
+class LeaseSeen(Lease):
+    """Who holds the host, and from which machine."""
 
-    owner: str
-    run: str = ""
     controller: str = ""
-    purpose: str = ""
-    since: float = 0.0
-    expires: float = 0.0
 
 
 class LastSeen(Frozen):
@@ -119,10 +111,6 @@ class LastSeen(Frozen):
     what: str = ""
     to: str = ""
     at: float = 0.0
-
-
-def _or_none(value: Any) -> Any:
-    return value or None
 
 
 class Seen(Frozen):
@@ -138,9 +126,9 @@ class Seen(Frozen):
     release: Deployed | None
     units: tuple[str, ...]
     instances: tuple[InstanceSeen, ...]
-    order: Annotated[OrderSeen | None, BeforeValidator(_or_none)]
-    lease: Annotated[LeaseSeen | None, BeforeValidator(_or_none)]
-    last: Annotated[LastSeen | None, BeforeValidator(_or_none)]
+    order: OrderSeen | None
+    lease: LeaseSeen | None
+    last: Annotated[LastSeen | None, BeforeValidator(lambda value: value or None)]
 
 
 def parse(answer: Any, where: str) -> Seen:
