@@ -1,6 +1,7 @@
 """What is wanted of one host, resolved here before the host is asked: settings, weights, environment, secrets."""
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ from rackhand.weights import Weights
 
 PORTS_WATCHED = 16
 HUB_SAYS_NO = ("hub-refused", "hub-missing")
+ASKING = threading.Lock()
 
 
 class Asked(Protocol):
@@ -134,9 +136,15 @@ def _spec(source: str, endpoint: str | None, token: SecretStr | None, where: str
     return None, found.what
 
 
-@cache
 def _found(source: str, endpoint: str | None, token: SecretStr | None) -> ModelSpec | RackhandError:
-    """Ask once for all hosts, also where the answer is an error: a hub that is silent takes its time each time."""
+    """Ask once for all hosts; they are planned side by side, so the others wait for the one that asks."""
+    with ASKING:
+        return _asked(source, endpoint, token)
+
+
+@cache
+def _asked(source: str, endpoint: str | None, token: SecretStr | None) -> ModelSpec | RackhandError:
+    """Keep errors, too: a hub that is silent takes its time each time."""
     try:
         return find(source, endpoint=endpoint, token=token)
     except RackhandError as error:

@@ -1,5 +1,8 @@
 """What is wished is resolved before any host is asked: the model too, wherever it lies."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         questions.append((model, *more.values()))
         return LLAMA_8B
 
-    wishes._found.cache_clear()
+    wishes._asked.cache_clear()
     monkeypatch.setattr(wishes, "find", find)
     return questions
 
@@ -44,7 +47,7 @@ def silent(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     def find(*_: Any, **__: Any) -> ModelSpec:
         raise RackhandError(code, "the hub says no to some/llama", "some/llama@0123", "look at the name")
 
-    wishes._found.cache_clear()
+    wishes._asked.cache_clear()
     monkeypatch.setattr(wishes, "find", find)
 
 
@@ -102,3 +105,25 @@ def test_what_still_works_and_will_not_for_long_is_a_warning(
     assert found.warnings == ()
     old = found.settings.model_copy(update={"serve_options": {"log-config-file": "x"}})
     assert [line.split()[0] for line in replace(found, settings=old).warnings] == ["log-config-file"]
+
+
+def test_hosts_that_are_planned_side_by_side_ask_once_for_all(
+    data: dict[str, Any], asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others ask while the first one waits for the hub."""
+    at_once, begun = 4, threading.Barrier(4)
+
+    def slow(model: str, **more: Any) -> ModelSpec:
+        asked.append((model, *more.values()))
+        time.sleep(0.05)
+        return LLAMA_8B
+
+    def resolve(name: str) -> wishes.Wishes:
+        begun.wait()
+        return wishes.resolve({**data, **HUB}, name)
+
+    monkeypatch.setattr(wishes, "find", slow)
+    with ThreadPoolExecutor(at_once) as pool:
+        found = list(pool.map(resolve, "abcd"))
+    assert [each.spec for each in found] == [LLAMA_8B] * at_once
+    assert len(asked) == 1
