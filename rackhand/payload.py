@@ -33,13 +33,23 @@ LOADER = (
     "print(json.dumps(r))\n"
 )
 PACKAGE = "rackhand.remote"
+LEVEL = 6
 
 
 def pack(call: str, args: dict[str, Any]) -> str:
     """Return the text for standard input that calls `module.function` of rackhand.remote with `args`."""
-    module = call.partition(".")[0]
+    begun, compressor = _compressed(call.partition(".")[0])
+    rest = compressor.copy()
+    text = f', "call": {json.dumps(f"{PACKAGE}.{call}")}, "args": {json.dumps(args)}}}'
+    return base64.encodebytes(begun + rest.compress(text.encode()) + rest.flush()).decode()
+
+
+@cache
+def _compressed(module: str) -> tuple[bytes, "zlib._Compress"]:
+    """Compress the code once for all calls; each goes on from a copy of the compressor."""
     modules = [*_packages(), *((f"{PACKAGE}.{name}", _source(name)) for name in _closure(module))]
-    return _encode(modules, f"{PACKAGE}.{call}", args)
+    compressor = zlib.compressobj(LEVEL)
+    return compressor.compress(f'{{"modules": {json.dumps(modules)}'.encode()), compressor
 
 
 @cache
@@ -82,4 +92,4 @@ def _source(name: str) -> str:
 
 def _encode(modules: Sequence[tuple[str, str]], call: str, args: dict[str, Any]) -> str:
     text = json.dumps({"modules": list(modules), "call": call, "args": args})
-    return base64.encodebytes(zlib.compress(text.encode(), 6)).decode()
+    return base64.encodebytes(zlib.compress(text.encode(), LEVEL)).decode()
