@@ -144,6 +144,14 @@ def test_a_configuration_that_newer_releases_share_keeps_no_old_ones(host: Shelf
     assert collected(host)["releases"] == [digest("a", number) for number in range(3)]
 
 
+def test_a_configuration_that_the_current_release_has_keeps_no_newer_one_after_a_rollback(host: Shelf) -> None:
+    host.lay(*(Laid(number=number, at=number, config=7) for number in range(4)))
+    host.link("current", digest("a", 0))
+    host.link("previous", digest("a", 1))
+    host.runs(4711, digest("c", 7))
+    assert collected(host, 2)["releases"] == [digest("a", 2), digest("a", 3)]
+
+
 def test_weights_stay_while_a_process_runs_whose_release_nobody_has(host: Shelf) -> None:
     upgraded(host, 6)
     host.runs(4711, "ffffffffffff")
@@ -317,10 +325,9 @@ def holds(host: Shelf, layout: dict[str, Any], outside_before: set[Path], outsid
         release = host.laid[name]
         place = host.root / "releases" / name
         assert (place / "manifest.json").exists()
-        if release.readable or release.links:
-            assert (host.root / "venvs" / release.venv_name / "lib/torch.so").exists()
-            assert (host.root / "cache" / release.venv_name / "vllm/graph").exists()
-            assert (host.root / "models" / release.model_name / "model.safetensors").exists()
+        assert (host.root / "venvs" / release.venv_name / "lib/torch.so").exists()
+        assert (host.root / "cache" / release.venv_name / "vllm/graph").exists()
+        assert (host.root / "models" / release.model_name / "model.safetensors").exists()
     for number, venv in layout["running"]:
         running = host.laid.get(digest("a", number))
         if any(each.venv == venv for each in host.laid.values()):
