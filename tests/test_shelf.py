@@ -152,6 +152,14 @@ def test_a_configuration_that_the_current_release_has_keeps_no_newer_one_after_a
     assert collected(host, 2)["releases"] == [digest("a", 2), digest("a", 3)]
 
 
+def test_nothing_goes_that_a_damaged_release_might_need(host: Shelf) -> None:
+    upgraded(host, 5)
+    host.lay(Laid(number=9, readable=False, links=False))
+    host.link("current", digest("a", 9))
+    gone = collected(host)
+    assert (len(gone["releases"]), gone["venvs"], gone["models"]) == (3, [], [])
+
+
 def test_weights_stay_while_a_process_runs_whose_release_nobody_has(host: Shelf) -> None:
     upgraded(host, 6)
     host.runs(4711, "ffffffffffff")
