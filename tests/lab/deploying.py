@@ -63,21 +63,26 @@ class World:
             "report_dir": str(self.directory / "reports"),
         }
 
+    def engine(self, version: str) -> dict[str, str]:
+        """Return the settings of another version of the stand-in."""
+        requirements = self.directory / f"requirements-{version}.txt"
+        requirements.write_text(wheels.requirements(version))
+        return {"engine_version": version, "engine_requirements": str(requirements)}
+
     def inventory(self, hosts: Mapping[str, Mapping[str, Any]], **shared: Any) -> Path:
-        """Write the inventory; a host's data wins over `shared`."""
+        """Write the inventory of a deploy; a host's data wins over `shared`."""
+        return self._write(hosts, {**self.shared(), **shared})
+
+    def _write(self, hosts: Mapping[str, Mapping[str, Any]], shared: Mapping[str, Any]) -> Path:
         path = self.directory / "world.py"
         listed = [(f"@lab/{name}", dict(data)) for name, data in hosts.items()]
-        path.write_text(f"world = ({listed!r}, { ({**self.shared(), **shared})!r})\n")
+        path.write_text(f"world = ({listed!r}, {dict(shared)!r})\n")
         return path
 
-    def command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str, program: str = "deploy.py") -> list[str]:
         """Return the command line of a run, with this environment's pyinfra."""
-        return [
-            str(Path(sys.executable).with_name("pyinfra")),
-            str(self.directory / "world.py"),
-            "deploy.py",
-            *arguments,
-        ]
+        pyinfra = Path(sys.executable).with_name("pyinfra")
+        return [str(pyinfra), str(self.directory / "world.py"), program, *arguments]
 
     def deploy(
         self,
@@ -88,12 +93,20 @@ class World:
     ) -> Result:
         """Run `pyinfra INVENTORY deploy.py -y` to its end and return what came of it."""
         self.inventory(hosts, **shared)
+        return self._run(self.command(*(arguments or ("-y",))), environment or {})
+
+    def roll_back(self, hosts: Mapping[str, Mapping[str, Any]], *arguments: str, **shared: Any) -> Result:
+        """Run `pyinfra INVENTORY rollback.py -y` with an inventory that says nothing of engine, model and mirrors."""
+        self._write(hosts, {"report_dir": str(self.directory / "reports"), **shared})
+        return self._run(self.command(*(arguments or ("-y",)), program="rollback.py"), {})
+
+    def _run(self, command: list[str], environment: Mapping[str, str]) -> Result:
         latest = self.directory / "reports" / "latest.json"
         latest.unlink(missing_ok=True)
         done = subprocess.run(
-            self.command(*(arguments or ("-y",))),
+            command,
             cwd=CHECKOUT,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
