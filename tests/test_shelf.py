@@ -231,6 +231,14 @@ def test_packages_that_only_a_deleted_environment_had_leave_the_cache_of_uv(host
     assert host.there("cache/uv/archive-v0") == {"torch-new"}
 
 
+def test_a_cache_from_which_uv_copied_is_left_alone(host: Shelf) -> None:
+    upgraded(host, 5)
+    write(host.root / "cache/uv/archive-v0/torch-old/torch.so", "")
+    write(host.root / "cache/uv/archive-v0/torch-new/torch.so", "")
+    assert len(collected(host)["venvs"]) == 2
+    assert host.there("cache/uv/archive-v0") == {"torch-old", "torch-new"}
+
+
 def test_what_is_not_named_as_we_name_things_is_not_ours(host: Shelf) -> None:
     upgraded(host, 5)
     strange = (

@@ -142,12 +142,16 @@ def _leftovers(base: Path, needed: dict[str, set[str]]) -> Iterator[Path]:
                 yield path
 
 
-def _unshared(base: Path) -> Iterator[Path]:
-    """Yield the unpacked packages in uv's cache of which no environment has a file; uv can fetch them again."""
-    for archive in (base / "cache" / "uv").glob("archive-v*/*"):
-        stats = list(_stats(archive))
-        if not archive.is_symlink() and all(each.st_nlink < 2 for each in stats if stat.S_ISREG(each.st_mode)):
-            yield archive
+def _unshared(base: Path) -> list[Path]:
+    """List the unpacked packages in uv's cache of which no environment has a file; uv can fetch them again.
+
+    Where no package at all has a file in common with an environment, uv copied them, and nobody can tell.
+    """
+    archives = [path for path in (base / "cache" / "uv").glob("archive-v*/*") if not path.is_symlink()]
+    alone = [
+        path for path in archives if not any(stat.S_ISREG(each.st_mode) and each.st_nlink > 1 for each in _stats(path))
+    ]
+    return alone if len(alone) < len(archives) else []
 
 
 def _dropped(path: Path) -> int:
