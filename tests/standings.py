@@ -90,3 +90,9 @@ def seen(changes: Mapping[str, Any] | None = None) -> Seen:
 
 def standing(name: str = "rack1", changes: Mapping[str, Any] | None = None, **wished: Any) -> HostStanding:
     return judge(name, seen(changes), wished)
+
+
+def router(name: str = "front1", **haproxy: Any) -> HostStanding:
+    """Return a router that serves no model itself."""
+    unit = {"active": "active", "enabled": True, **haproxy} if haproxy.get("active") != "" else None
+    return judge(name, seen({"release": None, "instances": [], "haproxy": unit}), {}, router=True)

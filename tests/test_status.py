@@ -8,7 +8,7 @@ from rackhand.errors import RackhandError
 from rackhand.status.instances import RECENT_S, State, span
 from rackhand.status.seen import parse
 from tests.shelves import digest
-from tests.standings import DIED, NOW, RELEASE, answer, down, gpu, instance, seen, standing, unit
+from tests.standings import DIED, NOW, RELEASE, answer, down, gpu, instance, router, seen, standing, unit
 from tests.surveys import uuid
 
 OTHER = digest("c", 9)
@@ -117,6 +117,17 @@ def test_gpus_are_counted_by_slice_and_not_at_all_where_nvml_is_silent() -> None
 def test_a_host_without_a_release_is_empty() -> None:
     found = standing(changes={"release": None, "instances": []}, engine_version="0.33.0")
     assert (found.status, [drift.code for drift in found.drifts], found.notes) == ("empty", ["not-deployed"], ())
+
+
+def test_a_router_needs_no_release_and_a_running_haproxy() -> None:
+    assert (router().status, router().drifts) == ("good", ())
+    for haproxy, status, code in (
+        ({"active": "failed"}, "not serving", "router-down"),
+        ({"enabled": False}, "drift", "router-down"),
+        ({"active": ""}, "empty", "not-deployed"),
+    ):
+        found = router(**haproxy)
+        assert (found.status, [drift.code for drift in found.drifts]) == (status, [code])
 
 
 def test_what_was_placed_by_an_older_rackhand_is_not_called_edited() -> None:

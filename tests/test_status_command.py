@@ -29,7 +29,7 @@ class Host:
 
     def __init__(self, name: str, changes: Mapping[str, Any] | None = None) -> None:
         self.name, self.changes = name, changes
-        self.host = SimpleNamespace(data=SimpleNamespace(dict=lambda: {"model_name": "tiny"}))
+        self.host = SimpleNamespace(data=SimpleNamespace(dict=lambda: {"model_name": "tiny"}), groups=["prod"])
         self.asked: list[tuple[str, Any]] = []
 
     def call(self, function: str, within_s: int = 0, **words: Any) -> Any:

@@ -28,6 +28,8 @@ def _host(host: HostStanding) -> dict[str, Any]:
     return {
         "name": host.name,
         "status": host.status,
+        "role": "router" if host.router else "gpu",
+        "haproxy": seen.haproxy.active if seen and seen.haproxy else None,
         "release": _release(seen) if seen else None,
         "driver": _driver(seen) if seen else None,
         "gpus": sorted(uuids(seen)) if seen else [],

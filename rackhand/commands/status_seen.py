@@ -13,6 +13,7 @@ from rackhand.status.hosts import HostStanding, judge
 from rackhand.status.seen import parse
 
 CALL_S = 180
+ROUTERS = "routers"  # the group of an inventory whose hosts are routers
 
 
 def look(session: Session, probe_s: int | None) -> HostStanding:
@@ -27,7 +28,7 @@ def look(session: Session, probe_s: int | None) -> HostStanding:
         nvml_payload=payload.nvml_probe(),
         probe_s=probe_s,
     )
-    return judge(session.name, parse(answer, session.name), wished)
+    return judge(session.name, parse(answer, session.name), wished, router=ROUTERS in session.host.groups)
 
 
 def standings(answers: Mapping[str, HostStanding | RackhandError]) -> tuple[HostStanding, ...]:

@@ -81,7 +81,7 @@ def _rows(host: HostStanding, terminal: Terminal) -> Iterator[Row]:
         "status": terminal.styled(host.status, STYLES.get(host.status, BAD)),
     }
     if host.seen is not None:
-        cells["driver"] = host.seen.driver.loaded or "none"
+        cells["driver"] = host.seen.driver.loaded or ("" if host.router else "none")
         cells["disk free"] = f"{host.seen.resources.disk_free_mib >> 10:,} GiB"
     if host.seen is not None and host.seen.release is not None:
         release = host.seen.release

@@ -12,6 +12,7 @@ from typing import Any
 from rackhand.remote import driver, files, gate, gpu, host, measured, references, shelf, startup, state, units
 
 SYSTEMCTL_S = 30
+HAPROXY = "haproxy.service"
 UNIT_FIELDS = ("DropInPaths", "NeedDaemonReload", "ExecMainStartTimestampMonotonic")
 STATES = Path("/run/rackhand")
 REBOOT = Path("/run/reboot-required")
@@ -36,6 +37,7 @@ def status(root: str, packages: list[str], loader: str, nvml_payload: str, probe
         "release": release,
         "units": _unit_files(base / "current") if release else [],
         "instances": _instances(base, release, probe_s),
+        "haproxy": _haproxy(),
         "order": _order(base),
         "lease": state.lease(base),
         "last": state.read_json(base / "turn/result.json"),
@@ -59,6 +61,12 @@ def _order(base: Path) -> dict[str, Any] | None:
     order, told = state.open_order(base), state.read_json(base / references.PROGRESS)
     created = state.read_json(base / state.ORDER).get("created") or 0.0
     return {**order, "created": created, "phase": str(told.get("phase") or "")} if order else None
+
+
+def _haproxy() -> dict[str, Any] | None:
+    """Describe the router that may run here; None where there is none."""
+    unit = state.unit(HAPROXY)
+    return {"active": unit["active"], "enabled": unit["enabled"]} if unit["load"] == "loaded" else None
 
 
 def _unit_files(current: Path) -> list[str]:

@@ -19,9 +19,13 @@ IN_VAIN = ("restored", "stopped", "unchanged", "lost")
 
 @dataclass(frozen=True, kw_only=True)
 class HostStanding:
-    """One host; `problem` says why it could not be asked, and then nothing else is known."""
+    """One host; `problem` says why it could not be asked, and then nothing else is known.
+
+    `router` says that the inventory wants a router there, which needs no release.
+    """
 
     name: str
+    router: bool = False
     seen: Seen | None = None
     instances: tuple[Standing, ...] = ()
     drifts: tuple[Problem, ...] = ()
@@ -32,7 +36,9 @@ class HostStanding:
     def status(self) -> str:
         if self.seen is None:
             return UNREACHABLE if self.problem is None or self.problem.code == "unreachable" else FAILED
-        if self.seen.release is None:
+        if self.router and (self.seen.haproxy is None or self.seen.haproxy.active != "active"):
+            return NOT_SERVING if self.seen.haproxy else EMPTY
+        if self.seen.release is None and not self.router:
             return EMPTY
         planned = [each for each in self.instances if each.planned is not None]
         if not all(each.state.serves for each in planned):
@@ -40,20 +46,32 @@ class HostStanding:
         return DRIFT if self.drifts else GOOD
 
 
-def judge(name: str, seen: Seen, wished: Mapping[str, Any]) -> HostStanding:
-    """Judge everything that a host said; `wished` is its data in the inventory."""
+def judge(name: str, seen: Seen, wished: Mapping[str, Any], *, router: bool = False) -> HostStanding:
+    """Judge everything that a host said; `wished` is its data in the inventory, which may want a router there."""
     instances = tuple(stand(name, seen, item) for item in seen.instances)
-    drifts = [*_release(name, seen)]
+    drifts = [*(_router(name, seen) if router else ()), *(() if router and not seen.release else _release(name, seen))]
     if seen.release is not None:
         drifts += [*_stuck(name, seen), *_driver(name, seen), *_gpus(name, seen.release, seen), *_packages(name, seen)]
     notes = [*_at_work(name, seen), *_reboot(name, seen), *_last(name, seen), *_wishes(name, seen.release, wished)]
     return HostStanding(
         name=name,
+        router=router,
         seen=seen,
         instances=instances,
         drifts=(*drifts, *(drift for each in instances for drift in each.drifts)),
         notes=(*notes, *(note for each in instances for note in each.notes)),
     )
+
+
+def _router(host: str, seen: Seen) -> Iterator[Problem]:
+    unit = seen.haproxy
+    if unit is None:
+        what = "HAProxy is not installed, and the inventory wants a router here"
+        yield Problem(code="not-deployed", what=what, where=host, next_step="deploy to it first")
+    elif unit.active != "active" or not unit.enabled:
+        what = f"HAProxy is {unit.active}{'' if unit.enabled else ' and would not start at boot'}"
+        step = f"{AGAIN}; if it stays so: journalctl -u haproxy -n 50 on the host"
+        yield Problem(code="router-down", what=what, where=host, next_step=step)
 
 
 def _release(host: str, seen: Seen) -> Iterator[Problem]:

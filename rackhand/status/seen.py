@@ -102,6 +102,13 @@ class LeaseSeen(Lease):
     controller: str = ""
 
 
+class HaproxySeen(Frozen):
+    """The router's unit."""
+
+    active: str
+    enabled: bool
+
+
 class LastSeen(Frozen):
     """How the last order ended."""
 
@@ -126,6 +133,7 @@ class Seen(Frozen):
     release: Deployed | None
     units: tuple[str, ...]
     instances: tuple[InstanceSeen, ...]
+    haproxy: HaproxySeen | None = None
     order: OrderSeen | None
     lease: LeaseSeen | None
     last: Annotated[LastSeen | None, BeforeValidator(lambda value: value or None)]
