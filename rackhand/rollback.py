@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rackhand import remedies, settings
@@ -11,11 +10,9 @@ from rackhand.errors import RackhandError
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan, Instance, Plan, PlannedGpu, Refusal
 from rackhand.seen import cards, gpus
-from rackhand.settings import Settings
 from rackhand.shelf import Shelved
 from rackhand.survey import Survey
-from rackhand.weights import Weights
-from rackhand.wishes import UvBinary, Wishes
+from rackhand.wishes import Wishes, bare
 
 # What a rollback reads of an inventory; how a host is served stands in the release.
 READ = ("rollout_", "drain_", "lease_", "release_", "router_", "gate_", "preflight_", "report_")
@@ -36,23 +33,7 @@ def resolve(data: Mapping[str, Any], typed: Sequence[str], where: str) -> tuple[
     if release and not ID.fullmatch(release):
         what = f"release: '{release}' is no id of a release, nor the beginning of one"
         raise RackhandError("settings", what, where, "give --data release= up to 12 digits of 0-9a-f")
-    return _wishes(wished, None), release
-
-
-def _wishes(wished: Settings, release: Shelved | None) -> Wishes:
-    """Return wishes without files, secrets and a model: all that a release needs lies on the host."""
-    weights = release.model if release else ""
-    return Wishes(
-        settings=wished,
-        weights=Weights(id=weights, name=weights, revision="", source="", directory=None, files=()),
-        spec=None,
-        spec_unknown="",
-        requirements="",
-        venv=release.venv if release else "",
-        uv=UvBinary(path=Path(), name="", sha256=""),
-        api_key=None,
-        hub_token=None,
-    )
+    return bare(wished), release
 
 
 def served(wishes: Wishes, release: Shelved) -> Wishes:
@@ -63,7 +44,7 @@ def served(wishes: Wishes, release: Shelved) -> Wishes:
         "serve_host": release.host,
         "serve_port": min((each.port for each in release.instances), default=8000),
     }
-    return _wishes(wishes.settings.model_copy(update=told), release)
+    return bare(wishes.settings.model_copy(update=told), release.model, release.venv)
 
 
 def choose(host: str, survey: Survey, wished: str) -> Shelved | Refusal:

@@ -114,6 +114,21 @@ def resolve(data: Mapping[str, Any], where: str) -> Wishes:
     )
 
 
+def bare(wished: Settings, model: str = "", venv: str = "") -> Wishes:
+    """Return wishes without files, secrets and a model's spec: of a host that has all it needs, or serves nothing."""
+    return Wishes(
+        settings=wished,
+        weights=Weights(id=model, name=model, revision="", source="", directory=None, files=()),
+        spec=None,
+        spec_unknown="",
+        requirements="",
+        venv=venv,
+        uv=UvBinary(path=Path(), name="", sha256=""),
+        api_key=None,
+        hub_token=None,
+    )
+
+
 def _weights(wished: Settings) -> Weights:
     if wished.model_path is not None:
         return _local(Path(wished.model_path).expanduser(), wished.model_name, wished.model_revision)
