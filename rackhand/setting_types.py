@@ -29,6 +29,13 @@ WaveSize = (
 )
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$", max_length=64, description="the name of an HTTP header")]
 
+Address = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_-]*$", description="an IP address or the name of a host")
+]
+AbsolutePath = Annotated[
+    str, Field(pattern=r"^/[A-Za-z0-9@%+=:,./_-]+$", description="an absolute path without spaces")
+]
+
 Name = Annotated[
     str,
     Field(

@@ -98,13 +98,13 @@ class Settings(BaseModel):
 
     release_keep: Annotated[int, Field(ge=2, le=100)] = 3
 
-    router_address: str | None = None
+    router_address: types.Address | None = None
     router_state_port: Port = 9105
-    router_bind: str = "0.0.0.0"
+    router_bind: types.Address = "0.0.0.0"
     router_port: types.AnyPort = 8080
-    router_stats_bind: str = "127.0.0.1"
+    router_stats_bind: types.Address = "127.0.0.1"
     router_stats_port: Port = 8404
-    router_tls_certificate: str | None = None
+    router_tls_certificate: types.AbsolutePath | None = None
     router_api_key_from: types.SecretSource | None = None
     router_balance: Literal["leastconn", "hash"] = "leastconn"
     router_affinity_header: types.HeaderName = "x-session-id"

@@ -21,6 +21,8 @@ PACKAGES = {
     "apt-utils": "apt-ftparchive",
     "gnupg": "gpg",
     "pciutils": "lspci",
+    "haproxy": "haproxy",
+    "nginx-light": "nginx",
     "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
 }
 INSTALL_TIMEOUT_S = 900

@@ -13,6 +13,9 @@ from rackhand.routing.servers import Backend, Fronted, backends, joined
 from rackhand.templates import template
 
 CONFIG, KNOWN, SERVERS, CLIENTS, SERVER_KEY = "haproxy.cfg", "hosts.json", "servers", "clients", "server.key"
+NGINX = "nginx.conf"
+# The digest names a directory that all can read: it must not help anybody to guess a key.
+ROUNDS, SALT = 100_000, b"rackhand router"
 SOCKET = "/run/haproxy/admin.sock"
 PLACEHOLDER = "0" * 12
 BODY_MIB = 64
@@ -66,8 +69,13 @@ def _unit() -> str:
 
 
 def _digest(files: Mapping[str, RenderedFile]) -> str:
-    parts = (part for name, file in sorted(files.items()) for part in (name, file.text))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+    texts = {mode: "\0".join(_parts(files, mode)).encode() for mode in (PUBLIC, PRIVATE)}
+    hidden = hashlib.pbkdf2_hmac("sha256", texts[PRIVATE], SALT, ROUNDS)
+    return hashlib.sha256(texts[PUBLIC] + hidden).hexdigest()[:12]
+
+
+def _parts(files: Mapping[str, RenderedFile], mode: int) -> Iterator[str]:
+    yield from (part for name, file in sorted(files.items()) if file.mode == mode for part in (name, file.text))
 
 
 def _files(front: Front, hosts: Sequence[Fronted], found: Sequence[Backend], digest: str) -> Mapping[str, RenderedFile]:
@@ -76,7 +84,7 @@ def _files(front: Front, hosts: Sequence[Fronted], found: Sequence[Backend], dig
         KNOWN: json.dumps([host.model_dump() for host in hosts], indent=1, sort_keys=True) + "\n",
         SERVERS: "".join(f"{line}\n" for line in _servers(found)),
     }
-    secret = {}
+    secret = {NGINX: nginx(front, found)}
     if front.client_key:
         secret[CLIENTS] = hashlib.sha256(_bytes(front.client_key)).hexdigest().upper() + "\n"
     if _passes_key(front) and front.server_key:
@@ -126,6 +134,29 @@ def haproxy(front: Front, found: Sequence[Backend], digest: str) -> str:
         several=len(found) > 1,
         listing=_listing(found),
     )
+
+
+def nginx(front: Front, found: Sequence[Backend]) -> str:
+    """Render the same for nginx, which lacks checks and drains; it holds the keys in the clear."""
+    wished, passed = front.settings, front.server_key if _passes_key(front) else None
+    return template("nginx.conf.j2").render(
+        bind=joined(wished.router_bind, wished.router_port),
+        certificate=wished.router_tls_certificate,
+        client_header=_header(front.client_key),
+        server_header=_header(passed).replace("$", "${rackhand_dollar}"),
+        affinity=wished.router_affinity_header if wished.router_balance == "hash" else "",
+        silence_s=wished.router_timeout_s,
+        body_mib=BODY_MIB,
+        backends=found,
+    )
+
+
+def _header(key: SecretStr | None) -> str:
+    """Quote a key as nginx reads it, with the word that stands before it; empty without a key."""
+    if key is None:
+        return ""
+    escaped = key.get_secret_value().replace("\\", "\\\\").replace('"', '\\"')
+    return f'"Bearer {escaped}"'
 
 
 def _listing(found: Sequence[Backend]) -> str:
