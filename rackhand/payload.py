@@ -78,6 +78,14 @@ def _with_pynvml(module: str, function: str, args: dict[str, Any]) -> str:
     return _encode(modules, f"{PACKAGE}.{module}.{function}", args)
 
 
+def sources(modules: Sequence[str]) -> dict[str, str]:
+    """Return the texts of these modules of rackhand.remote and of all that they need, by their paths in an archive."""
+    needed = dict.fromkeys(name for module in modules for name in _closure(module))
+    packages = {f"{name.replace('.', '/')}/__init__.py": text for name, text in _packages()}
+    own = {f"{PACKAGE.replace('.', '/')}/{name}.py": _source(name) for name in needed}
+    return {**packages, **own, "pynvml.py": Path(pynvml.__file__).read_text()}
+
+
 @cache
 def _closure(module: str) -> tuple[str, ...]:
     """Return the modules of rackhand.remote that `module` needs, itself last."""

@@ -193,6 +193,13 @@ class VenvRecord(Frozen):
     vllm: str = ""
 
 
+class ProgramFacts(Frozen):
+    """The host's own program: its digest, empty without one, and the digests of the unit files that belong to it."""
+
+    digest: str = ""
+    units: dict[str, str] = Field(default_factory=dict)
+
+
 class StateFacts(Frozen):
     """What rackhand left on the host; `releases` maps each id to the digest of what now lies in it.
 
@@ -214,6 +221,7 @@ class StateFacts(Frozen):
     measured: Annotated[tuple[Measurement, ...], BeforeValidator(readable)] = ()
     lease: Lease | None = None
     order: OpenOrder | None = None
+    program: ProgramFacts = ProgramFacts()
     now: float = 0.0
 
 

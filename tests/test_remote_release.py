@@ -8,7 +8,7 @@ import pytest
 
 from rackhand import planner
 from rackhand.plan import Plan
-from rackhand.remote import command, state
+from rackhand.remote import command, measured, state
 from rackhand.remote import release as remote
 from rackhand.remote.problem import Problem
 from rackhand.render import Release, render
@@ -23,7 +23,7 @@ def rendered(**wished: Any) -> Release:
     wish = wishes(driver_version=DRIVER, key="canary", **wished)
     plan = planner.plan("gpu-1", survey("h100", "h100"), wish)
     assert isinstance(plan, Plan)
-    return render(plan, wish.settings, wish.api_key, False)
+    return render(plan, wish.settings, wish.weights, wish.api_key, False)
 
 
 def content(release: Release) -> Content:
@@ -116,6 +116,16 @@ def test_placing_repairs_what_a_hand_changed_and_remembers_who_is_owed_a_restart
     assert [path.name for path in (root / state.OWED).iterdir()] == ["llama-1"]
 
 
+def test_what_was_found_out_about_a_release_stays_when_it_is_placed_again(root: Path) -> None:
+    release = rendered()
+    place(root, release)
+    there = root / "releases" / release.id
+    for name in (measured.RECORD, state.VERDICT):
+        (there / name).write_text(name)
+    place(root, release)
+    assert [(there / name).read_text() for name in (measured.RECORD, state.VERDICT)] == [measured.RECORD, state.VERDICT]
+
+
 def test_a_refused_unit_leaves_nothing_that_could_be_switched_to(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Path) -> None:
         raise Problem("unit-invalid", "no", "nothing was switched")
@@ -137,20 +147,21 @@ def test_the_leftovers_of_an_interrupted_run_do_not_matter(root: Path) -> None:
 
 def test_a_switch_moves_current_and_remembers_what_was_before(root: Path) -> None:
     old, new = rendered(), rendered(serve_max_model_len=512)
-    for release in (old, new):
+    for release, before in ((old, ""), (new, old.id)):
         place(root, release)
-        remote.switch(str(root), release.id)
+        remote.install(str(root), release.id, before)
     assert str((root / "current").readlink()) == f"releases/{new.id}"
     assert str((root / "previous").readlink()) == f"releases/{old.id}"
     assert remote.UNIT.read_text() == new.files["vllm@.service"].text
 
 
-def test_switching_to_the_current_one_does_not_forget_the_previous(root: Path) -> None:
-    old, new = rendered(), rendered(serve_max_model_len=512)
-    for release in (old, new, new):
-        place(root, release)
-        remote.switch(str(root), release.id)
-    assert str((root / "previous").readlink()) == f"releases/{old.id}"
+def test_no_release_is_remembered_as_the_one_before_itself(root: Path) -> None:
+    release = rendered()
+    place(root, release)
+    remote.install(str(root), release.id, release.id)
+    assert not (root / "previous").is_symlink()
+    remote.remove(str(root), "")
+    assert not (root / "current").is_symlink()
 
 
 def test_systemd_reloads_exactly_when_the_unit_file_changed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,8 +175,10 @@ def test_systemd_reloads_exactly_when_the_unit_file_changed(root: Path, monkeypa
     release = rendered()
     place(root, release)
     for _ in range(2):
-        remote.switch(str(root), release.id)
+        remote.install(str(root), release.id, "")
     assert asked == [["systemctl", "daemon-reload"]]
+    remote.install(str(root), release.id, "", reload=True)
+    assert asked == [["systemctl", "daemon-reload"]] * 2
 
 
 def on_two_nodes(**wished: Any) -> Release:
@@ -174,7 +187,7 @@ def on_two_nodes(**wished: Any) -> Release:
     wish = wishes(driver_version=DRIVER, key="canary", **wished)
     plan = planner.plan("gpu-1", survey("h100", "h100", nodes=nodes, pci__1__numa_node=1), wish)
     assert isinstance(plan, Plan), plan
-    return render(plan, wish.settings, wish.api_key, False)
+    return render(plan, wish.settings, wish.weights, wish.api_key, False)
 
 
 def drop_ins() -> dict[str, str]:
@@ -186,13 +199,13 @@ def drop_ins() -> dict[str, str]:
 def test_a_switch_installs_what_single_units_have_and_takes_away_what_they_have_no_more(root: Path) -> None:
     wide = on_two_nodes()
     place(root, wide)
-    remote.switch(str(root), wide.id)
+    remote.install(str(root), wide.id, "")
     assert {name: "CPUAffinity=" in text for name, text in drop_ins().items()} == {"llama-0": True, "llama-1": True}
     by_hand = remote.UNIT.parent / "vllm@llama-1.service.d" / "mine.conf"
     by_hand.write_text("[Service]\nNice=5\n")
     narrow = rendered()
     place(root, narrow)
-    remote.switch(str(root), narrow.id)
+    remote.install(str(root), narrow.id, "")
     assert drop_ins() == {}
     assert by_hand.exists()
 
@@ -200,10 +213,10 @@ def test_a_switch_installs_what_single_units_have_and_takes_away_what_they_have_
 def test_a_drop_in_that_a_hand_changed_is_restored_and_its_instance_owed_a_restart(root: Path) -> None:
     release = on_two_nodes()
     place(root, release)
-    remote.switch(str(root), release.id)
+    remote.install(str(root), release.id, "")
     before = drop_ins()
     (remote.UNIT.parent / "vllm@llama-1.service.d" / "rackhand.conf").write_text("[Service]\nCPUAffinity=7\n")
-    remote.switch(str(root), release.id)
+    remote.install(str(root), release.id, "")
     assert drop_ins() == before
     assert [path.name for path in (root / state.OWED).iterdir()] == ["llama-1"]
 
@@ -211,7 +224,7 @@ def test_a_drop_in_that_a_hand_changed_is_restored_and_its_instance_owed_a_resta
 def test_the_state_tells_drop_ins_as_the_release_does(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = on_two_nodes()
     place(root, release)
-    remote.switch(str(root), release.id)
+    remote.install(str(root), release.id, "")
     monkeypatch.setattr(state, "UNIT", remote.UNIT)
     monkeypatch.setattr(state, "instances", list)
     assert state.state(str(root), VENV, MODEL, "uv", "root")["drop_ins"] == dict(release.drop_ins)

@@ -123,22 +123,3 @@ def test_the_current_release_comes_first_then_the_newest(tmp_path: Path) -> None
 def test_a_record_in_another_form_is_no_record(tmp_path: Path, text: str) -> None:
     (release(tmp_path, "aaa") / measured.RECORD).write_text(text)
     assert measured.kept(tmp_path) == []
-
-
-def test_a_restored_release_keeps_its_record(tmp_path: Path) -> None:
-    old, new = release(tmp_path, "old"), release(tmp_path, "new")
-    measured.carry(old, new)
-    assert not (new / measured.RECORD).exists()
-    measured.keep(str(tmp_path), "old", [{"name": "a"}])
-    measured.carry(old, new)
-    assert json.loads((new / measured.RECORD).read_text())["instances"] == [{"name": "a"}]
-
-
-def test_the_journal_of_a_real_engine_on_an_h200_is_read_to_the_last_number() -> None:
-    lines = (FIXTURES / "engine/vllm-0.26.0-h200.log").read_text().splitlines()
-    said = startup.tell(lines, "")
-    assert (said["device"], said["kv_tokens"], said["context"], said["concurrency"]) == ("gpu", 732_480, 32_768, 22.35)
-    assert said["graphs_charged_mib"] == pytest.approx(0.49 * 1024, abs=0.1)
-    assert said["graphs_mib"] == pytest.approx(0.63 * 1024, abs=0.1)
-    assert said["activation_mib"] == pytest.approx(1.15 * 1024, abs=0.1)
-    assert said["compile_s"] == 37.23

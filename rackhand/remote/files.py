@@ -48,6 +48,15 @@ def link(path: Path, target: str) -> bool:
     return True
 
 
+def settle(folder: Path) -> None:
+    """Make the names in a directory survive a power cut; what is written in place of a file is safe only then."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def remove_tree(path: Path) -> None:
     """Delete a directory of ours; a missing one is fine."""
     if path.exists():

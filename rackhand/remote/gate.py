@@ -13,7 +13,7 @@ from typing import Any
 
 from rackhand.remote import startup, units
 
-POLL_S = 0.5
+POLL_S = 0.15
 # systemd takes this long at most to act on a start that it was asked for.
 QUEUE_S = 15.0
 TOKENS = 5
@@ -27,14 +27,14 @@ def wait(instances: list[dict[str, Any]], wait_s: float) -> list[dict[str, Any]]
     """Wait at most `wait_s` until every instance answers /health or one of them failed; return what was seen."""
     deadline = time.monotonic() + wait_s
     while True:
-        seen = [_look(instance) for instance in instances]
+        seen = [look(instance) for instance in instances]
         if all(item["ready"] for item in seen) or any(item["failed"] for item in seen) or time.monotonic() >= deadline:
             pairs = zip(instances, seen)
-            return [{**item, "journal": [] if item["ready"] else _journal(instance, item)} for instance, item in pairs]
+            return [{**item, "journal": [] if item["ready"] else journal(instance, item)} for instance, item in pairs]
         time.sleep(POLL_S)
 
 
-def _look(instance: dict[str, Any]) -> dict[str, Any]:
+def look(instance: dict[str, Any]) -> dict[str, Any]:
     """Look at one instance: `before` is the invocation that must be gone, `restarts` how many are no failure."""
     unit = units.describe(instance["name"])
     begun = unit["invocation"] != instance["before"] or not instance["since"]
@@ -47,7 +47,8 @@ def _look(instance: dict[str, Any]) -> dict[str, Any]:
     return {"name": instance["name"], "unit": unit, "failed": not ready and (ended or again), "ready": ready}
 
 
-def _journal(instance: dict[str, Any], item: dict[str, Any]) -> list[str]:
+def journal(instance: dict[str, Any], item: dict[str, Any]) -> list[str]:
+    """Return what the start that is waited for has said so far."""
     if instance["since"]:
         return units.journal(instance["name"], since=instance["since"], without=instance["before"])
     return units.journal(instance["name"], only=item["unit"]["invocation"])
@@ -90,8 +91,13 @@ def _settled(instance: dict[str, Any], before: dict[str, Any], result: dict[str,
     if result["failure"]:
         result["journal"] = units.journal(instance["name"], only=before["invocation"])
     elif instance.get("report"):
-        result["reported"] = startup.read(after["invocation"], get(instance, "/metrics", 10)[1])
+        result["reported"] = reported(instance, after)
     return {**result, "unit": after}
+
+
+def reported(instance: dict[str, Any], unit: dict[str, Any]) -> dict[str, Any]:
+    """Return what an engine told of its memory when it started."""
+    return startup.read(unit["invocation"], get(instance, "/metrics", 10)[1])
 
 
 class Rejected(Exception):

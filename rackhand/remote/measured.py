@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,6 @@ def keep(root: str, release: str, instances: list[dict[str, Any]]) -> None:
     others = [item for item in _read(path) if item.get("name") not in names]
     text = json.dumps({"schema": SCHEMA, "instances": [*others, *instances]}, indent=1, sort_keys=True) + "\n"
     files.write(path, text)
-
-
-def carry(old: Path, new: Path) -> None:
-    """Take the record along where a release's directory is replaced by one with the same content."""
-    if (old / RECORD).is_file():
-        shutil.copy2(old / RECORD, new / RECORD)
 
 
 def kept(base: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,6 +43,28 @@ def probe() -> dict[str, Any]:
         return {"state": STATES.get(error.value, DEFAULT_STATE), "detail": str(error), "gpus": []}
     finally:
         pynvml.nvmlShutdown()
+
+
+def main() -> None:
+    """Print each GPU's compute processes as JSON, once a line comes in; what cannot be asked is left out."""
+    sys.stdin.readline()
+    gpus: list[dict[str, Any]] = []
+    try:
+        pynvml.nvmlInit()
+        handles = [_optional(partial(pynvml.nvmlDeviceGetHandleByIndex, index)) for index in range(_count())]
+        gpus = [each for each in (_optional(partial(_computing, handle)) for handle in handles if handle) if each]
+    except pynvml.NVMLError as error:
+        sys.stderr.write(f"{error}\n")
+    print(json.dumps(gpus))
+
+
+def _count() -> int:
+    return int(pynvml.nvmlDeviceGetCount())
+
+
+def _computing(handle: Any) -> dict[str, Any]:
+    found = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    return {"uuid": pynvml.nvmlDeviceGetUUID(handle), "processes": [_process(item) for item in found]}
 
 
 def _gpu(index: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from rackhand.remote import files, measured, options, state
 from rackhand.remote.problem import Problem
 
 UNIT = Path("/etc/systemd/system/vllm@.service")
+# Longest wait for systemd to read all units, in seconds.
+RELOAD_S = 90
 
 
 def place(
@@ -35,9 +38,10 @@ def place(
     checked = options.check(python, sorted(staging.glob("instances/*.yaml")), Path(root, "cache", "options"), timeout_s)
     if final.exists():
         owe(root, _differing(final, content))
-        measured.carry(final, staging)
+        _carry(final, staging)
         final.rename(spoilt)
     staging.rename(final)
+    files.settle(final.parent)
     files.remove_tree(spoilt)
     return {"options_checked": checked}
 
@@ -46,6 +50,13 @@ def owe(root: str, names: list[str]) -> None:
     """Remember on disk that instances need a restart, so that an interrupted run cannot forget it."""
     for name in names:
         files.write(Path(root) / state.OWED / name, "")
+
+
+def _carry(old: Path, new: Path) -> None:
+    """Take along what was found out about a release where its directory is replaced by one with the same content."""
+    for name in (measured.RECORD, state.VERDICT):
+        if (old / name).is_file():
+            shutil.copy2(old / name, new / name)
 
 
 def _differing(release: Path, content: dict[str, dict[str, Any]]) -> list[str]:
@@ -79,31 +90,70 @@ def _verify(release: Path) -> None:
         )
 
 
-def switch(root: str, release: str) -> None:
-    """Make `release` the current one, remember the one before, and install its unit file."""
+def install(root: str, release: str, previous: str, reload: bool = False) -> None:
+    """Make `release` the current one and `previous` (empty for none) the one before, and install its units.
+
+    Where it was the current one and a hand had changed its units, the instances concerned are owed a restart.
+    `reload` lets systemd read its units even if none changed: a program that was killed may have left that to do.
+    Everything survives a power cut when this returns.
+    """
+    base, own = Path(root), _units(Path(root, "releases", release))
+    there = _units(UNIT.parent)
+    changed = sorted(place for place in {*own, *there} if own.get(place) != there.get(place))
+    if _named(base / "current") == release:
+        owe(root, _concerned(changed, [path.stem for path in Path(root, "current", "instances").glob("*.env")]))
+    _remember(base / "previous", previous if previous != release else "")
+    files.link(base / "current", f"releases/{release}")
+    files.settle(base)
+    for place in changed:
+        _put(UNIT.parent / place, own.get(place))
+    if changed or reload:
+        _reload()
+
+
+def _units(folder: Path) -> dict[str, str]:
+    """Return the texts of the unit and of the drop-ins of single instances, by their places."""
+    places = [folder / UNIT.name, *folder.glob(state.DROP_INS)]
+    return {str(path.relative_to(folder)): path.read_text() for path in places if path.is_file()}
+
+
+def _concerned(changed: list[str], names: list[str]) -> list[str]:
+    """Name the instances whose units these files are; the unit is that of all of them."""
+    return names if UNIT.name in changed else [state.instance_of(place) for place in changed]
+
+
+def _put(path: Path, text: str | None) -> None:
+    if text is None:
+        path.unlink()
+        return
+    files.write(path, text)
+    files.settle(path.parent)
+
+
+def remove(root: str, previous: str) -> None:
+    """Have no current release any more."""
     base = Path(root)
-    target = f"releases/{release}"
-    before = str((base / "current").readlink()) if (base / "current").is_symlink() else ""
-    if before and before != target:
-        files.link(base / "previous", before)
-    files.link(base / "current", target)
-    again = before == target
-    renewed = files.write(UNIT, (base / target / UNIT.name).read_text())
-    own = _install_drop_ins(base / target)
-    if renewed and again:
-        owe(root, [path.stem for path in (base / target / "instances").glob("*.env")])
-    elif again:
-        owe(root, own)
-    if renewed or own:
-        subprocess.run(["systemctl", "daemon-reload"], check=True)
+    _remember(base / "previous", previous)
+    (base / "current").unlink(missing_ok=True)
+    files.settle(base)
 
 
-def _install_drop_ins(release: Path) -> list[str]:
-    """Make the drop-ins of ours those of the release; return the names of the instances where that changed any."""
-    wanted = {str(path.relative_to(release)): path.read_text() for path in release.glob(state.DROP_INS)}
-    there = {str(path.relative_to(UNIT.parent)) for path in UNIT.parent.glob(state.DROP_INS)}
-    changed = [place for place, text in wanted.items() if files.write(UNIT.parent / place, text)]
-    for place in there - wanted.keys():
-        (UNIT.parent / place).unlink()
-        changed.append(place)
-    return sorted(state.instance_of(place) for place in changed)
+def _remember(link: Path, release: str) -> None:
+    if release:
+        files.link(link, f"releases/{release}")
+    else:
+        link.unlink(missing_ok=True)
+
+
+def _named(link: Path) -> str:
+    return link.readlink().name if link.is_symlink() else ""
+
+
+def _reload() -> None:
+    """Let systemd read its unit files, once they are safe from a power cut."""
+    files.settle(UNIT.parent)
+    try:
+        subprocess.run(["systemctl", "daemon-reload"], capture_output=True, timeout=RELOAD_S, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        next_step = "run 'systemctl daemon-reload' on the host and see what it says"
+        raise Problem("systemctl", f"systemctl did not read the units again: {error}", next_step) from None

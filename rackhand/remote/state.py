@@ -27,6 +27,8 @@ UNIT_FIELDS = (
     "Job",
 )
 UNIT = Path("/etc/systemd/system/vllm@.service")
+# What starts at boot.
+WANTS = UNIT.parent / "multi-user.target.wants"
 DROP_INS = "vllm@*.service.d/rackhand.conf"
 CONFIG_VARIABLE = "RACKHAND_CONFIG"
 # One empty file per instance whose process may have been started from files that were changed by hand.
@@ -42,6 +44,8 @@ LEASE = "lock/lease.json"
 ORDER = "turn/order.json"
 ORDERED = ("run", "kind", "purpose", "to")
 PROGRAM = "rackhand-switch.service"
+PROGRAM_UNITS = "rackhand-*"
+PROGRAM_LINK = "program/current.pyz"
 
 
 def state(root: str, venv: str, model: str, uv: str, user: str) -> dict[str, Any]:
@@ -62,6 +66,7 @@ def state(root: str, venv: str, model: str, uv: str, user: str) -> dict[str, Any
         "instances": [{**item, "owed": (base / OWED / item["name"]).exists()} for item in instances()],
         "lease": lease(base),
         "order": open_order(base),
+        "program": program(base),
         "now": time.time(),
     }
 
@@ -83,6 +88,13 @@ def open_order(base: Path) -> dict[str, Any] | None:
     late = time.time() > (order.get("deadline") or float("inf"))
     active = _run(["systemctl", "is-active", PROGRAM]).strip() in ("active", "activating")
     return {**{name: order.get(name) or "" for name in ORDERED}, "alive": active and not late}
+
+
+def program(base: Path) -> dict[str, Any]:
+    """Say which program of ours this host runs, by its digest, and what the unit files are that belong to it."""
+    units = {path.name: files.sha256(path) for path in UNIT.parent.glob(PROGRAM_UNITS) if path.is_file()}
+    digest = _target(base / PROGRAM_LINK).removesuffix(".pyz")
+    return {"digest": digest if (base / PROGRAM_LINK).is_file() else "", "units": units}
 
 
 def instance_of(drop_in: str) -> str:
@@ -122,7 +134,7 @@ def edited(release: Path) -> list[str] | None:
 def instances() -> list[dict[str, Any]]:
     """Describe every vllm@ unit that is loaded or enabled, with the configuration digest it was started with."""
     listed = _run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "vllm@*.service"])
-    enabled = [path.name for path in Path("/etc/systemd/system/multi-user.target.wants").glob("vllm@*.service")]
+    enabled = [path.name for path in WANTS.glob("vllm@*.service")]
     names = sorted({line.split()[0] for line in listed.splitlines() if line.strip()} | set(enabled))
     return [unit(name) for name in names]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
@@ -13,6 +14,8 @@ from rackhand.remote import state
 from rackhand.remote.problem import Problem
 
 LINES = 600
+# Longest wait for the journal, in seconds.
+JOURNAL_S = 30
 
 
 def start(root: str, names: list[str], venv: str, user: str) -> dict[str, Any]:
@@ -20,31 +23,42 @@ def start(root: str, names: list[str], venv: str, user: str) -> dict[str, Any]:
     _cache(root, venv, user)
     since = time.time()
     before = {name: describe(name)["invocation"] for name in names}
+    units = [_unit(name) for name in names]
+    _quietly("reset-failed", *units)
+    enable(names)
+    _systemctl("restart", "--no-block", *units)
     for name in names:
-        unit = f"vllm@{name}.service"
-        subprocess.run(["systemctl", "reset-failed", unit], capture_output=True, check=False)
-        _systemctl("enable", unit)
-        _systemctl("restart", "--no-block", unit)
         (Path(root) / state.OWED / name).unlink(missing_ok=True)
     return {"since": since, "before": before}
 
 
 def enable(names: list[str]) -> None:
     """Let the instances start at boot; what runs goes on."""
-    for name in names:
-        _systemctl("enable", f"vllm@{name}.service")
+    missing = [_unit(name) for name in names if not enabled(name)]
+    if missing:
+        _systemctl("enable", *missing)
 
 
-def stop(names: list[str]) -> None:
-    """Disable and stop instances; systemd kills the control group of one that ignores SIGTERM for too long."""
-    for name in names:
-        _systemctl("disable", "--now", f"vllm@{name}.service")
-        subprocess.run(["systemctl", "reset-failed", f"vllm@{name}.service"], capture_output=True, check=False)
+def enabled(name: str) -> bool:
+    """Tell whether an instance starts at boot."""
+    return (state.WANTS / _unit(name)).is_symlink()
+
+
+def stop(names: list[str], timeout_s: float, disable: bool = False) -> None:
+    """Stop instances, where wished also at boot; systemd kills what ignores SIGTERM for too long.
+
+    Where systemd itself is late, what remains is seen by whoever looks for processes afterwards.
+    """
+    units = [_unit(name) for name in names]
+    if disable and any(enabled(name) for name in names):
+        _systemctl("disable", "--no-reload", *units)
+    _quietly("stop", *units, timeout_s=timeout_s)
+    _quietly("reset-failed", *units)
 
 
 def describe(name: str) -> dict[str, Any]:
     """Describe one instance's unit."""
-    return state.unit(f"vllm@{name}.service")
+    return state.unit(_unit(name))
 
 
 def journal(name: str, since: float = 0.0, without: str = "", only: str = "") -> list[str]:
@@ -53,19 +67,19 @@ def journal(name: str, since: float = 0.0, without: str = "", only: str = "") ->
     `since` is in seconds since the epoch; `without` leaves out one invocation, whose last words are no news, and
     `only` keeps one.
     """
-    subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)
-    command = ["journalctl", "--unit", f"vllm@{name}.service", "--output", "json", "--no-pager", "--lines", str(LINES)]
+    _sync()
+    command = ["journalctl", "--unit", _unit(name), "--output", "json", "--no-pager", "--lines", str(LINES)]
     command += ["--output-fields", "MESSAGE,_SYSTEMD_INVOCATION_ID,INVOCATION_ID"]
     if since:
         command += ["--since", f"@{since:.6f}"]
-    shown = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
+    shown = _output(command)
     entries = [json.loads(line) for line in shown.splitlines()]
     return [_message(entry) for entry in entries if _invocation(entry) != without and only in ("", _invocation(entry))]
 
 
 def beginning(invocation: str, lines: int, last: str = "") -> list[str]:
     """Return the first journal lines of one start, at most to the one that holds `last`, however long ago it was."""
-    subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)
+    _sync()
     command = ["journalctl", f"_SYSTEMD_INVOCATION_ID={invocation}", "--output", "cat", "--no-pager"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as shown:
         found = []
@@ -75,6 +89,20 @@ def beginning(invocation: str, lines: int, last: str = "") -> list[str]:
                 break
         shown.terminate()
     return found
+
+
+def _sync() -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(["journalctl", "--sync"], capture_output=True, timeout=JOURNAL_S, check=False)
+
+
+def _output(command: list[str]) -> str:
+    """Return what a command says; nothing where it takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=JOURNAL_S, check=False)
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stdout
 
 
 def _invocation(entry: dict[str, Any]) -> str:
@@ -91,17 +119,28 @@ def _message(entry: dict[str, Any]) -> str:
 def _cache(root: str, venv: str, user: str) -> None:
     path = Path(root, "cache", venv)
     path.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["chown", f"{user}:{user}", str(path)], check=True)
+    subprocess.run(["chown", f"{user}:{user}", str(path)], timeout=state.ANSWER_S, check=True)
     path.chmod(0o750)
 
 
+def _unit(name: str) -> str:
+    return f"vllm@{name}.service"
+
+
 def _systemctl(*arguments: str) -> None:
-    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        unit = arguments[-1]
-        raise Problem(
-            "systemctl",
-            f"systemctl {' '.join(arguments)} failed",
-            f"run 'systemctl status {unit}' on the host",
-            done.stderr.splitlines()[-3:],
+    try:
+        done = subprocess.run(
+            ["systemctl", *arguments], capture_output=True, text=True, timeout=state.ANSWER_S, check=False
         )
+        status, said = done.returncode, done.stderr.splitlines()
+    except subprocess.TimeoutExpired:
+        status, said = 1, [f"no answer within {state.ANSWER_S} s"]
+    if status:
+        what, unit = f"systemctl {' '.join(arguments)} failed", arguments[-1]
+        raise Problem("systemctl", what, f"run 'systemctl status {unit}' on the host", said[-3:])
+
+
+def _quietly(*arguments: str, timeout_s: float = state.ANSWER_S) -> None:
+    """Ask systemd for what may fail: its effect is looked for elsewhere."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(["systemctl", *arguments], capture_output=True, timeout=timeout_s, check=False)

@@ -1,0 +1,60 @@
+"""Take instances out of service and stop them, so that no request is lost and nothing of them is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rackhand.remote import drain, freed, units
+from rackhand.remote.occupancy import Instance
+from rackhand.remote.turn_log import Failed, Log
+
+# What systemd itself may need beyond the time after which it kills, in seconds.
+MARGIN_S = 20
+
+
+class Stopping:
+    """Drains and stops instances as an order wants it. Going forward, nothing is done for a controller that is gone."""
+
+    def __init__(self, order: dict[str, Any], log: Log) -> None:
+        self.order, self.log = order, log
+
+    def stop(self, instances: list[Instance], disable: bool = False) -> None:
+        """Drain and stop instances; raises Failed where one may not be stopped, or does not go away."""
+        if not instances:
+            return
+        names = [item["name"] for item in instances]
+        with freed.Exit(names, {uuid for item in instances for uuid in item["gpus"]}) as leaving:
+            self._drain(instances)
+            self.log.remember(touched=True)
+            self.log.tell("stop", *names)
+            self.log.out(names)
+            for name in names:
+                drain.say(name, drain.DRAIN)
+            units.stop(names, self.order["stop_timeout_s"] + MARGIN_S, disable)
+            self.log.tell("stopped", *names)
+            left = leaving.wait(self.log.pulse)
+        if left and self.log.gentle:
+            raise Failed("gpu-memory-held", left, names[0])
+        self.log.tell("freed", *names, detail=left)
+
+    def _drain(self, instances: list[Instance]) -> None:
+        """Let running requests end, for as long as is allowed."""
+        serving = [item for item in instances if drain.said(item["name"]) == drain.READY]
+        if not self.log.touched:
+            self.log.insist()
+        if serving:
+            names = [item["name"] for item in serving]
+            self.log.remember(draining=sorted({*self.log.progress.get("draining", ()), *names}))
+            self.log.tell("drain", *names)
+            self.log.out(names)
+            self._wait(serving, names)
+        if not self.log.touched:
+            self.log.insist()
+
+    def _wait(self, serving: list[Instance], names: list[str]) -> None:
+        limit_s = self.order["drain"]["timeout_s"]
+        left = drain.wait(serving, limit_s, self.log.pulse)
+        count = f"{sum(left.values()):g} request{'' if sum(left.values()) == 1 else 's'}"
+        if left and self.log.gentle and self.order["drain"]["on_timeout"] == "stop":
+            raise Failed("drain-timeout", f"{count} still ran after {limit_s} s of draining", min(left))
+        self.log.tell("drained", *names, detail=f"{count} cut off after {limit_s} s" if left else "")

@@ -1,0 +1,57 @@
+"""How an order ended: the one document that the controller, the ledger and the next run read."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rackhand.remote import manifest, turn_files
+from rackhand.remote.turn_log import Failed, Log
+
+JOURNAL_LINES = 40
+LEDGER = ("verdict", "release", "before", "to", "code", "what", "out_s", "back_s")
+Results = list[dict[str, Any]]
+
+
+def close(base: Path, log: Log, verdict: str, failed: Failed | None, results: Results) -> None:
+    """Write down how the order ended, which ends it, and tidy up. Every step may be the last one of this program."""
+    outcome = _outcome(base, log, verdict, failed, results)
+    if verdict != "accepted":
+        log.tell(verdict, detail=outcome["release"])
+    turn_files.conclude(base, outcome)
+    log.note(**{name: outcome[name] for name in LEDGER})
+    log.tell("closed")
+    turn_files.close(base)
+
+
+def judge(base: Path, log: Log, release: str, verdict: str, results: Results) -> None:
+    """Write a release's verdict beside it."""
+    instances = {each["name"]: {"start_s": each["start_s"]} for each in results}
+    manifest.judge(
+        base, release, {"verdict": verdict, "run": log.order["run"], "at": time.time(), "instances": instances}
+    )
+
+
+def _outcome(base: Path, log: Log, verdict: str, failed: Failed | None, results: Results) -> dict[str, Any]:
+    items = failed.items if failed else []
+    starts = [each["start_s"] for each in results if each["start_s"] is not None]
+    since = log.progress.get("failed_at")
+    return {
+        "run": log.order["run"],
+        "verdict": verdict,
+        "release": manifest.target(base / "current"),
+        "before": log.order["before"]["current"],
+        "to": log.order["to"],
+        "code": failed.code if failed else "",
+        "what": failed.what if failed else "",
+        "instance": failed.instance if failed else "",
+        "journal": next((item["journal"][-JOURNAL_LINES:] for item in items), []),
+        "gate": [each for each in results if not each["failure"]],
+        "failed_gate": items,
+        "out_s": log.out_s(),
+        "start_s": max(starts, default=None),
+        "back_s": round(time.time() - since, 2) if since and verdict == "restored" else None,
+        "released": not failed or failed.code != "gpu-memory-held",
+        "at": time.time(),
+    }
