@@ -24,7 +24,7 @@ CURRENT = "router/current"
 SAVE = "router/server_states.py"
 ANSWER_S = 60
 # Longest wait for the process that a reload starts, in seconds.
-RELOAD_S = 20
+RELOAD_S = 10
 POLL_S = 0.1
 
 
@@ -111,6 +111,8 @@ def serve(root: str, digest: str, content: dict[str, dict[str, Any]], unit: str,
         _take_over(digest)
     except Problem:
         _put_back(base, before)
+        if digest != before:
+            shutil.rmtree(place)
         raise
     for old in base.iterdir():
         if old.is_dir() and not old.is_symlink() and old.name not in (digest, before):
