@@ -1,6 +1,7 @@
 """One host that is not there: it answers what rackhand.remote would answer on a real one, and changes as it would."""
 
 import asyncio
+import hashlib
 import json
 import tempfile
 import time
@@ -90,9 +91,11 @@ class SimulatedHost:
         self.facts["packages"]["held"] = list(packages)
         return list(packages)
 
-    def program_install(self, digest: str, **_: Any) -> bool:
+    def program_install(self, digest: str, units: dict[str, str], **_: Any) -> bool:
         new = digest not in self.programs
         self.programs.add(digest)
+        digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in units.items()}
+        self.state["program"] = {"digest": digest, "units": digests}
         return new
 
     def weights_open_incoming(self, model: str, wanted: list[dict[str, Any]], **_: Any) -> dict[str, Any]:

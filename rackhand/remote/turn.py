@@ -53,9 +53,9 @@ class Turn:
 
     def take(self) -> None:
         """Begin the order, or go on with one that was begun; returns when it is closed, or another took its place."""
-        progress = self.log.progress
-        if turn_files.result(self.base, self.run) is not None:
-            turn_files.close(self.base)  # it was over: only the tidying was cut short
+        progress, outcome = self.log.progress, turn_files.result(self.base, self.run)
+        if outcome is not None:
+            turn_result.tidy(self.base, self.log, outcome)
         elif not progress.get("begun", True):
             self._attempt(self._begin)
         elif self.order["kind"] == "hold" and progress.get("held_until", 0.0) > time.time():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from rackhand.remote import manifest, turn_files
 from rackhand.remote.turn_log import Failed, Log
 
 JOURNAL_LINES = 40
+# Where the ledger is looked through for an end that was written a moment ago.
+LAST_LINES = 20
 LEDGER = ("verdict", "release", "before", "to", "code", "what", "out_s", "back_s")
 Results = list[dict[str, Any]]
 
@@ -20,9 +24,27 @@ def close(base: Path, log: Log, verdict: str, failed: Failed | None, results: Re
     if verdict != "accepted":
         log.tell(verdict, detail=outcome["release"])
     turn_files.conclude(base, outcome)
-    log.note(**{name: outcome[name] for name in LEDGER})
+    tidy(base, log, outcome)
+
+
+def tidy(base: Path, log: Log, outcome: dict[str, Any]) -> None:
+    """Put the end of an order into the ledger, once, and take the order away."""
+    entry = {name: outcome[name] for name in LEDGER}
+    if not _noted(base, log.order["run"], outcome["verdict"]):
+        log.note(**entry)
     log.tell("closed")
     turn_files.close(base)
+
+
+def _noted(base: Path, run: str, verdict: str) -> bool:
+    """Tell whether the ledger knows this end already: a program that was killed right after it begins anew here."""
+    with contextlib.suppress(OSError):
+        for line in (base / "ledger.jsonl").read_bytes().splitlines()[-LAST_LINES:]:
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if (entry.get("run"), entry.get("step"), entry.get("verdict")) == (run, "order", verdict):
+                    return True
+    return False
 
 
 def judge(base: Path, log: Log, release: str, verdict: str, results: Results) -> None:
