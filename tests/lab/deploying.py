@@ -41,10 +41,14 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A directory with an inventory for hosts of the test fleet; engines are stand-ins unless told otherwise."""
+    """A directory with an inventory for hosts of the test fleet; engines are stand-ins unless told otherwise.
+
+    `routers` are those of its hosts that are routers.
+    """
 
     fleet: Fleet
     directory: Path
+    routers: tuple[str, ...] = ()
 
     def shared(self) -> dict[str, Any]:
         """Return the data that all hosts share."""
@@ -76,7 +80,8 @@ class World:
     def _write(self, hosts: Mapping[str, Mapping[str, Any]], shared: Mapping[str, Any]) -> Path:
         path = self.directory / "world.py"
         listed = [(f"@lab/{name}", dict(data)) for name, data in hosts.items()]
-        path.write_text(f"world = ({listed!r}, {dict(shared)!r})\n")
+        routers = [f"@lab/{name}" for name in self.routers]
+        path.write_text(f"world = ({listed!r}, {dict(shared)!r})\n" + (f"routers = {routers!r}\n" if routers else ""))
         return path
 
     def command(self, *arguments: str, program: str = "deploy.py") -> list[str]:
