@@ -1,20 +1,42 @@
 """Turn every host of the inventory into a healthy vLLM server: pyinfra INVENTORY deploy.py -y"""
 
-from rackhand.operations import make_true, survey_and_plan
-from tasks import account, driver, engine, gate, gpus, preflight, record, release, service, weights
+from rackhand.operations import EVERY, ROUTER, make_true, survey_and_plan
+from rackhand.turns import in_turns
+from tasks import (
+    account,
+    driver,
+    engine,
+    gate,
+    gpus,
+    lease,
+    preflight,
+    program,
+    record,
+    release,
+    router,
+    switch,
+    weights,
+)
 
 survey_and_plan()
 
 make_true(preflight.verdict, "Preflight | every host has a plan")
+make_true(lease.take, "Lease | one run at a time", EVERY)
 make_true(account.prepare, "Host | user, directories, packages")
-make_true(driver.install, "Driver | install, pin, hold")
-make_true(driver.activate, "Driver | load")
-make_true(gpus.facts, "GPUs | NVML facts")
+make_true(program.install, "Host | its own program")
 make_true(engine.environment, "Engine | environment")
 make_true(weights.present, "Weights | present and checked")
 make_true(release.stage, "Release | stage")
-make_true(release.switch, "Release | switch")
-make_true(service.retire, "Service | retire")
-make_true(service.running, "Service | running")
-make_true(gate.passed, "Gate | five tokens")
-make_true(record.finish, "Record | done")
+make_true(router.ready, "Router | knows all that may serve", ROUTER)
+
+in_turns(
+    (driver.install, "Driver | install, pin, hold"),
+    (driver.activate, "Driver | load"),
+    (gpus.facts, "GPUs | NVML facts"),
+    (release.stage, "Release | stage with its GPUs"),
+    (switch.over, "Switch | drain, stop, start, gate"),
+    (gate.passed, "Gate | five tokens"),
+)
+
+make_true(router.settle, "Router | knows what serves, tokens get through", ROUTER)
+make_true(record.finish, "Record | done", EVERY)

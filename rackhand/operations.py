@@ -1,11 +1,8 @@
-"""The one pyinfra operation: make one thing true on one host, or say that it already is."""
+"""pyinfra's side of a run: survey every host, then make one thing after the other true on all of them."""
 
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
-from traceback import extract_tb
 from typing import Any
 
 import click
@@ -15,26 +12,30 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
-from rackhand import planner, wishes
+from rackhand import lease, planner, wishes
 from rackhand.errors import RackhandError
-from rackhand.outcome import Problem, StepOutcome
+from rackhand.fleet_run import Run
+from rackhand.frozen import validated
+from rackhand.hardware import PciDevice, identify
+from rackhand.outcome import Problem
 from rackhand.plan import Refusal
-from rackhand.run import HostRun, Run
+from rackhand.render import ROOT
+from rackhand.renewal import give_back
+from rackhand.rollout.intent import Member
+from rackhand.rollout.policy import Policy, agreed
+from rackhand.rollout.waves import refuse_unknown
+from rackhand.routing import checks, front
+from rackhand.routing.facts import RouterFacts
+from rackhand.run import EVERY, GPU, ROUTER, HostRun
 from rackhand.session import Session
 from rackhand.ssh import tune
+from rackhand.steps import Change, Step, blame, carry_out, decide, done, explain, line
+
+__all__ = ["EVERY", "GPU", "ROUTER", "Change", "Step", "current_run", "make_true", "prepare", "survey_and_plan"]
 
 A_DAY_S = 86_400
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """What a step wants to do, in words, and the doing; `apply` raises RackhandError when it fails."""
-
-    summary: str
-    apply: Callable[[], None]
-
-
-Step = Callable[[HostRun], Change | None]
+ROUTERS = "routers"  # the group of an inventory whose hosts are routers
+SILENT = ("connection-lost", "timeout")
 
 
 class RefusedError(PyinfraError):
@@ -44,135 +45,202 @@ class RefusedError(PyinfraError):
 @cache
 def current_run() -> Run:
     """Return this process's run; pyinfra executes deploy.py once per host, in one process."""
+    run = Run(lambda text: click.echo(text, err=True))
+    fleet = members(run)
+    present = frozenset(each.name for each in fleet if each.present)
+    run.begin(present, tuple(sorted(each.name for each in fleet if not each.present)))
+    return run
+
+
+def members(run: Run) -> tuple[Member, ...]:
+    """Return everyone that was chosen for this run, in the order of the inventory."""
     real: State = ctx_state.get()  # type: ignore[no-untyped-call]
     chosen = {each.name for each in (real.limit_hosts or real.inventory)}
-    active = frozenset(each.name for each in real.active_hosts)
-    run = Run(lambda line: click.echo(line, err=True))
-    run.begin(active, tuple(sorted(chosen - active)))
-    return run
+    return tuple(_member(run, each, each in real.active_hosts) for each in real.inventory if each.name in chosen)
+
+
+def _member(run: Run, each: Host, active: bool) -> Member:
+    current = run.hosts.get(each.name)
+    failed = current is not None and bool(current.problems)
+    how = "failed" if failed else "unreachable"
+    return Member(name=each.name, groups=tuple(each.groups), present=active and not failed, how=how)
 
 
 def survey_and_plan() -> None:
     """Read and plan this host before any host changes; once all are read, a refusal stops the whole run."""
+    prepare(_plan, "deploy")
+
+
+def prepare(look: Callable[[HostRun, Mapping[str, Any]], None], purpose: str) -> None:
+    """Look at this host, with its data; `look` sets wishes and either plan or refusal, and may raise anything."""
     run = current_run()
+    run.purpose = purpose
     this: Host = ctx_host.get()  # type: ignore[no-untyped-call]
     tune(this)
-    current = HostRun(name=this.name, run=run.id, session=Session(this), progress=run.progress)
-    run.hosts[this.name] = current
+    current = _enter(run, this)
     data: dict[str, Any] = this.data.dict()  # type: ignore[no-untyped-call]
     run.report_dir = str(data.get("report_dir") or run.report_dir)  # even when the settings turn out to be wrong
     try:
-        current.wishes = wishes.resolve(data, this.name)
-        verdict = planner.plan(this.name, current.survey(), current.wishes)
-        if isinstance(verdict, Refusal):
-            current.refusal = verdict
-        else:
-            current.plan = verdict
+        if ROUTERS in this.groups:
+            _meet(current, data)
+        look(current, data)
+        _refuse_leased(run, current)
     except Exception as error:
-        current.problems.append(_problem(current, error))
+        current.problems.append(explain(current, error))
+    if run.complete:
+        _agree(run, current)
     _announce(current)
     if run.complete:
         _stop_when_refused(run)
 
 
+def _enter(run: Run, this: Host) -> HostRun:
+    current = run.hosts[this.name] = HostRun(
+        name=this.name,
+        run=run.id,
+        session=Session(this),
+        progress=run.progress,
+        board=run.board,
+        since=run.since,
+    )
+    return current
+
+
+def _meet(current: HostRun, data: Mapping[str, Any]) -> None:
+    """Get to know a router, which may have GPUs of its own; without any it needs no model."""
+    current.role = ROUTER
+    current.front = front.resolve(data, current.name)
+    current.wishes = wishes.bare(current.front.settings)
+    facts = validated(RouterFacts, current.call("router.look", root=ROOT, names=[]), current.name)
+    if identify(PciDevice.of(each.model_dump()) for each in facts.pci).gpus:
+        current.role, current.wishes = GPU, None
+    if facts.foreign:
+        what = "HAProxy has a configuration here that rackhand did not write"
+        step = "put back the package's own /etc/haproxy/haproxy.cfg, or take the host out of the group routers"
+        raise current.error("router-foreign", what, step)
+
+
+def _plan(current: HostRun, data: Mapping[str, Any]) -> None:
+    if current.role != GPU:
+        return
+    current.wishes = wishes.resolve(data, current.name)
+    verdict = planner.plan(current.name, current.survey(), current.wishes)
+    if isinstance(verdict, Refusal):
+        current.refusal = verdict
+    else:
+        current.plan = verdict
+    current.remember()
+
+
+def _refuse_leased(run: Run, current: HostRun) -> None:
+    """Refuse a host on which another run works; who only looks is told."""
+    if current.plan is None:
+        return
+    state_now, breaks = current.survey().state, current.intent.settings.lease_break
+    found = lease.refusal(current.name, state_now.lease, state_now.order, state_now.now, breaks)
+    if found and run.looks:
+        current.warnings.append(found)
+    elif found:
+        current.refusal, current.plan = Refusal(host=current.name, cards=current.plan.cards, reasons=(found,)), None
+
+
+def _agree(run: Run, last: HostRun) -> None:
+    """Let the last host that is read answer for what is wrong with the rollout as a whole."""
+    try:
+        refuse_unknown(rules(run).canary, _inventory())
+    except RackhandError as error:
+        last.problems.append(Problem.of(error))
+        return
+    if run.purpose == "deploy":
+        last.problems += _unrouted(_serving(run), [each for each in run.hosts.values() if each.front])
+
+
+def rules(run: Run) -> Policy:
+    """Return the rules of the rollout, in which all hosts that serve must agree."""
+    return agreed({name: each.intent.settings for name, each in _serving(run).items()})
+
+
+def _serving(run: Run) -> Mapping[str, HostRun]:
+    return {name: each for name, each in run.hosts.items() if each.wishes and each.role == GPU}
+
+
+def _unrouted(serving: Mapping[str, HostRun], fronts: Sequence[HostRun]) -> Iterator[Problem]:
+    """Yield what keeps routers from their servers, or lets anybody in."""
+    routers = [each.name for each in _inventory() if ROUTERS in each.groups]
+    found = (checks.hidden(name, each.intent.settings.serve_host, routers) for name, each in serving.items())
+    yield from (problem for problem in found if problem)
+    for each in fronts:
+        if each.front is not None:
+            yield from checks.keys(each.name, each.front, {name: one.intent.api_key for name, one in serving.items()})
+
+
+def _inventory() -> tuple[Member, ...]:
+    real: State = ctx_state.get()  # type: ignore[no-untyped-call]
+    return tuple(Member(name=each.name, groups=tuple(each.groups)) for each in real.inventory)
+
+
 def _announce(current: HostRun) -> None:
     for problem in (*current.problems, *(current.refusal.reasons if current.refusal else ())):
-        logger.error(f"    {click.style('refused', 'red')} {_line(problem)}")
-
-
-def _line(problem: Problem) -> str:
-    return f"{problem.where}: {problem.what} [{problem.code}] → {problem.next_step}"
+        logger.error(f"    {click.style('refused', 'red')} {line(problem)}")
 
 
 def _stop_when_refused(run: Run) -> None:
     """Nothing changes anywhere until every host has a plan; hosts that merely fell silent do not hold up the others."""
     wrong = [each for each in run.hosts.values() if each.refusal or each.problems]
-    blocking = [
-        each
-        for each in wrong
-        if each.refusal or any(problem.code not in ("connection-lost", "timeout") for problem in each.problems)
-    ]
+    blocking = [each for each in wrong if each.refusal or any(problem.code not in SILENT for problem in each.problems)]
     skips = all(each.wishes and each.wishes.settings.preflight_on_refusal == "skip" for each in blocking)
     if blocking and not skips:
         names = ", ".join(sorted(each.name for each in blocking))
         raise RefusedError(f"nothing was changed on any host: {len(blocking)} of {len(run.hosts)} refused ({names})")
 
 
-def make_true(step: Step, title: str) -> None:
-    """Queue one step under a title; it has its own deadlines, so pyinfra's default timeout is lifted."""
-    converge(step=step, title=title, name=title, _timeout=A_DAY_S)
+def make_true(step: Step, title: str, role: str = GPU) -> None:
+    """Queue one step under a title, for hosts of a role; it brings deadlines of its own.
+
+    It stands in every host's list: pyinfra only keeps to an order that hosts have in common.
+    """
+    converge(step=step, title=title, role=role, name=title, _timeout=A_DAY_S)
 
 
 @operation()
-def converge(step: Step, title: str) -> Generator[FunctionCommand, None, None]:
+def converge(step: Step, title: str, role: str) -> Generator[FunctionCommand, None, None]:
     """
     Look whether ``step`` has anything to do on this host and do it.
 
     + step: function of a HostRun that returns a Change, or None when nothing is to be done
     + title: what the step is called in the report
+    + role: hosts without it have nothing to do
     """
     run = current_run()
     current = run.hosts[host.name]
+    if not current.plays(role):
+        host.noop(title)
+        return
     live = state.current_stage == StateStage.Execute
     run.executing = run.executing or live
     current.live = live
     begun = time.monotonic()
     try:
-        change = _decide(step, current, live)
+        change = decide(step, current)
     except Exception as error:
         yield FunctionCommand(_fail, (current, title, error), {})
         return
     if change is None:
         if live:
-            current.steps.append(
-                StepOutcome(name=title, changed=False, summary="", seconds=round(time.monotonic() - begun, 1))
-            )
+            current.steps.append(done(title, None, begun))
         host.noop(title)
         return
     yield FunctionCommand(_apply, (current, title, change, begun), {})
 
 
-def _decide(step: Step, current: HostRun, live: bool) -> Change | None:
-    if current.plan is None:
-        if not live:
-            return None
-        first = (*current.problems, *(current.refusal.reasons if current.refusal else ()))[0]
-        raise RackhandError(first.code, first.what, first.where, first.next_step, first.evidence)
-    return step(current)
-
-
 def _apply(state: State, host: Host, current: HostRun, title: str, change: Change, begun: float) -> bool:
     host.log(f"{title}: {change.summary}")
-    failure: Exception | None = None
-    try:
-        change.apply()
-    except Exception as error:
-        failure = error
-    current.changed()
-    current.ended = time.monotonic()
-    # A step that failed may have changed something before it did: the report must not say that nothing changed.
-    summary = f"{change.summary}: failed" if failure else change.summary
-    seconds = round(current.ended - begun, 1)
-    current.steps.append(StepOutcome(name=title, changed=True, summary=summary, seconds=seconds))
+    failure = carry_out(current, title, change, begun)
     return True if failure is None else _fail(state, host, current, title, failure)
 
 
 def _fail(state: State, host: Host, current: HostRun, title: str, error: Exception) -> bool:
-    problem = _problem(current, error)
-    if problem not in current.problems and not current.refusal:
-        current.problems.append(problem)
-    current.ended = time.monotonic()
-    logger.error(f"    {click.style(title, 'red')} {_line(problem)}")
-    for line in problem.evidence[-8:]:
-        logger.error(f"        {line}")
+    blame(current, title, error)
+    if current_run().executing:
+        give_back(current)
     return False
-
-
-def _problem(current: HostRun, error: Exception) -> Problem:
-    """Describe a failure; what is no RackhandError is a fault of ours, and its frames belong into the report."""
-    if isinstance(error, RackhandError):
-        return Problem.of(error)
-    frames = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)]
-    what = f"rackhand failed: {type(error).__name__}: {error}"
-    unexpected = RackhandError("internal", what, current.name, "report this with the lines below", tuple(frames[-6:]))
-    return Problem.of(unexpected)

@@ -16,7 +16,9 @@ from rackhand import __version__
 from rackhand.envfile import systemd_quote
 from rackhand.plan import Instance, Plan
 from rackhand.remote.gate import EVERYWHERE
+from rackhand.remote.observe import HIDDEN
 from rackhand.settings import Settings
+from rackhand.weights import Weights
 
 ROOT = "/opt/rackhand"
 USER = "vllm"
@@ -48,6 +50,7 @@ class Release:
     """
 
     id: str
+    manifest: Mapping[str, Any]
     files: Mapping[str, RenderedFile]
     configs: Mapping[str, str]
     unit_sha256: str
@@ -55,7 +58,7 @@ class Release:
     fingerprint: str
 
 
-def render(plan: Plan, settings: Settings, api_key: SecretStr | None, fabric: bool) -> Release:
+def render(plan: Plan, settings: Settings, weights: Weights, api_key: SecretStr | None, fabric: bool) -> Release:
     """Render every file of the release; the same inputs give the same id."""
     unit = _unit(plan, settings, fabric)
     files, configs = {UNIT: RenderedFile(text=unit, mode=PUBLIC)}, {}
@@ -64,12 +67,14 @@ def render(plan: Plan, settings: Settings, api_key: SecretStr | None, fabric: bo
         files |= own
     if any(instance.starts_after for instance in plan.instances):
         files[FOLLOW] = RenderedFile(text=(REMOTE / FOLLOW).read_text(), mode=PUBLIC)
-    manifest = _manifest(plan, settings, configs, unit)
+    manifest = _manifest(plan, settings, weights, configs, unit)
     identity = _digest(json.dumps(manifest, sort_keys=True))
-    text = json.dumps({"id": identity, **manifest}, indent=1, sort_keys=True) + "\n"
+    manifest = {"id": identity, **manifest}
+    text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
     files["manifest.json"] = RenderedFile(text=text, mode=PRIVATE)
     return Release(
         id=identity,
+        manifest=manifest,
         files=files,
         configs=configs,
         unit_sha256=manifest["unit_sha256"],
@@ -184,23 +189,45 @@ def _drop_ins(files: Mapping[str, RenderedFile], plan: Plan) -> dict[str, str]:
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
-def _manifest(plan: Plan, settings: Settings, configs: Mapping[str, str], unit: str) -> dict[str, Any]:
-    """Describe the release for people and for a rollback; no secrets and no values of environment settings."""
-    instances = [
-        {"name": item.name, "port": item.port, "gpus": list(plan.uuids(item)), "config": configs[item.name]}
-        for item in plan.instances
-    ]
+def _manifest(
+    plan: Plan, settings: Settings, weights: Weights, configs: Mapping[str, str], unit: str
+) -> dict[str, Any]:
+    """Describe the release for people, and so that the host can gate it by itself.
+
+    No secrets and no values of environment settings.
+    """
     return {
-        "schema": "rackhand.release/1",
+        "schema": "rackhand.release/2",
         "rackhand": __version__,
         "engine_version": plan.engine_version,
         "venv": plan.venv,
         "model": plan.model,
+        "model_revision": weights.revision,
+        "model_source": weights.source,
         "driver": plan.driver.version,
         "served_name": settings.model_name,
-        "instances": instances,
+        "host": settings.serve_host,
+        "start_timeout_s": plan.start_timeout_s,
+        "instances": [_entry(plan, item, configs[item.name]) for item in plan.instances],
+        "settings": {item.name: _shown(item) for item in plan.instances},
         "unit_sha256": hashlib.sha256(unit.encode()).hexdigest(),
     }
+
+
+def _entry(plan: Plan, instance: Instance, config: str) -> dict[str, Any]:
+    return {
+        "name": instance.name,
+        "port": instance.port,
+        "gpus": list(plan.uuids(instance)),
+        "config": config,
+        "max_model_len": instance.max_model_len,
+        "starts_after": instance.starts_after,
+    }
+
+
+def _shown(instance: Instance) -> dict[str, Any]:
+    """Return the engine's settings as they were wished, without those whose values may be secrets."""
+    return {setting.name: setting.value for setting in instance.settings if setting.name not in HIDDEN}
 
 
 @cache

@@ -10,6 +10,7 @@ from rackhand.outcome import HostOutcome, Problem, RunOutcome
 from rackhand.report_json import to_json
 from rackhand.report_memory import memory_lines
 from rackhand.report_table import overview
+from rackhand.report_turns import turn_lines, untouched
 from rackhand.terminal import clean
 from rackhand.verdict import verdict
 
@@ -19,10 +20,12 @@ def table(run: RunOutcome, width: int, colour: bool = False) -> str:
 
     The table is at most `width` columns wide; `colour` adds terminal codes, so leave it out for a file or a pipe.
     """
-    blocks = [overview(run.hosts, width, colour)] if run.hosts else []
-    memory = [lines] if (lines := [*memory_lines(run.hosts), *_warning_lines(run.hosts)]) else []
-    reasons = [list(_reason_lines(host)) for host in run.hosts if host.problems]
-    return "\n\n".join(["\n".join(block) for block in [*blocks, *memory, *reasons, [verdict(run)]]])
+    left = untouched(run)
+    shown = [host for host in run.hosts if host not in left]
+    turns, memory = list(turn_lines(run)), [*memory_lines(run.hosts), *_warning_lines(run.hosts)]
+    reasons = [list(_reason_lines(host)) for host in shown if host.problems]
+    blocks = [overview(shown, width, colour) if shown else [], turns, memory, *reasons, [verdict(run)]]
+    return "\n\n".join(["\n".join(block) for block in blocks if block])
 
 
 def plan_text(run: RunOutcome) -> str:

@@ -13,19 +13,30 @@ from rackhand.outcome import HostOutcome, HostStatus, InstanceOutcome
 from rackhand.terminal import clean
 
 COLUMNS = ("host", "GPUs", "driver", "vLLM", "model", "instances", "gate", "seconds", "status")
-SHAREABLE = ("driver", "vLLM", "model")
+# Only where a host had a turn: the release that serves now, and for how long no server of the host was in service.
+TURNED = ("release", "out s")
+NUMBERS = ("seconds", "out s")
+SHAREABLE = ("driver", "vLLM", "model", "release")
 _GATE_STYLES = {"passed": "green", "failed": "bold red"}
 
 
 def overview(hosts: Sequence[HostOutcome], width: int, colour: bool) -> list[str]:
     """Draw the hosts as one table; where it does not fit, say first what is the same everywhere, then use lines."""
-    if (full := _draw(hosts, COLUMNS, colour)) and _fits(full, width):
+    columns = _columns(hosts)
+    if (full := _draw(hosts, columns, colour)) and _fits(full, width):
         return full
-    shared = {name: values[0] for name in SHAREABLE if len(values := _values(hosts, name)) == 1}
-    short = _draw(hosts, [name for name in COLUMNS if name not in shared], colour)
+    shared = {name: values[0] for name in SHAREABLE if name in columns and len(values := _values(hosts, name)) == 1}
+    short = _draw(hosts, [name for name in columns if name not in shared], colour)
     if shared and _fits(short, width):
         return [" · ".join(f"{name} {value}" for name, value in shared.items()), "", *short]
     return [line for host in hosts for line in _card(host)]
+
+
+def _columns(hosts: Sequence[HostOutcome]) -> list[str]:
+    if not any(host.turn for host in hosts):
+        return list(COLUMNS)
+    place = COLUMNS.index("seconds")
+    return [*COLUMNS[:place], *TURNED, *COLUMNS[place:]]
 
 
 def _fits(lines: Sequence[str], width: int) -> bool:
@@ -35,7 +46,7 @@ def _fits(lines: Sequence[str], width: int) -> bool:
 def _draw(hosts: Sequence[HostOutcome], columns: Sequence[str], colour: bool) -> list[str]:
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for name in columns:
-        grid.add_column(name, no_wrap=True, justify="right" if name == "seconds" else "left")
+        grid.add_column(name, no_wrap=True, justify="right" if name in NUMBERS else "left")
     for host in hosts:
         for row in _rows(host):
             grid.add_row(*(row.get(name, Text("")) for name in columns))
@@ -72,6 +83,9 @@ def _card(host: HostOutcome) -> list[str]:
 def _facts(host: HostOutcome) -> dict[str, str]:
     gpus = host.gpus.replace("NVIDIA ", "").replace("GeForce ", "")
     found = {"host": host.name, "GPUs": gpus, "driver": host.driver, "vLLM": host.vllm, "model": host.model}
+    if host.turn:
+        out_s = host.turn.out_s
+        found |= {"release": host.release, "out s": "" if out_s is None else f"{out_s:.1f}"}
     return {name: clean(text) for name, text in found.items()}
 
 

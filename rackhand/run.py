@@ -1,28 +1,29 @@
-"""One run over a fleet: what is known and what happened, per host, and the report at its end."""
+"""One host's part in a run: what is known of it and what happened to it. Steps read it and add to it."""
 
-import atexit
 import contextlib
-import os
-import secrets as random
-import shlex
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from rackhand import planner, report
+from rackhand import planner
 from rackhand.errors import RackhandError
-from rackhand.outcome import HostOutcome, HostStatus, InstanceOutcome, Problem, RunOutcome, StepOutcome
+from rackhand.order import Order
+from rackhand.outcome import InstanceOutcome, Problem, StepOutcome, TurnEvent
 from rackhand.plan import Plan, Refusal
 from rackhand.progress import Progress
 from rackhand.render import ROOT, Release
-from rackhand.settings import DEFAULTS
+from rackhand.rollout.board import Board
+from rackhand.rollout.intent import Verdict
+from rackhand.routing.front import Front
+from rackhand.shelf import Shelved
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
+
+GPU, ROUTER = "gpu", "router"
+EVERY = ""
 
 
 class Caller(Protocol):
@@ -37,21 +38,48 @@ class Caller(Protocol):
 
     def reboot(self, timeout_s: int) -> None: ...
 
+    def reconnect(self) -> bool: ...
+
 
 @dataclass
 class HostRun:
-    """Everything about one host in this run; steps read it and add to it."""
+    """Everything about one host in this run; steps read it and add to it.
+
+    `target` is the release that the host is to serve: the one rendered for it (then `release` holds its files), or one
+    that lies on the host and was chosen. `before` is the one that was current when the run began. `serving` is the id
+    of the one that is current since the host's turn; None where the turn did not come to that.
+
+    `order` is open on the host, `result` is what the host said of the last one. `turn_began_s` is when the host's turn
+    began, in seconds since the run did; `barred` says why the rollout did not let it begin. `lost` is why its lease is
+    no longer ours. `since` is time.monotonic at the run's beginning. `front` is what is wanted of the router that the
+    host is, beside its own servers (role GPU) or instead of any (role ROUTER); None where it is none.
+    """
 
     name: str
     run: str
     session: Caller
     progress: Progress
+    board: Board = field(default_factory=lambda: Board(sys.stderr, time.monotonic(), time.monotonic))
+    role: str = GPU
+    front: Front | None = None
+    since: float = field(default_factory=time.monotonic)
     wishes: Wishes | None = None
     seen: Survey | None = None
     plan: Plan | None = None
     refusal: Refusal | None = None
     release: Release | None = None
+    target: Shelved | None = None
+    before: Shelved | None = None
+    serving: str | None = None
     live: bool = False
+    leased: bool = False
+    lost: RackhandError | None = None
+    order: Order | None = None
+    result: Mapping[str, Any] | None = None
+    events: list[TurnEvent] = field(default_factory=list)
+    verdict: Verdict | None = None
+    turn_began_s: float | None = None
+    barred: str = ""
     gated: dict[str, InstanceOutcome] = field(default_factory=dict)
     steps: list[StepOutcome] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -71,6 +99,32 @@ class HostRun:
         if self.plan is None:
             raise RackhandError("internal", "a step ran on a host without a plan", self.name, "report this")
         return self.plan
+
+    @property
+    def wanted(self) -> Shelved:
+        """The release that the host is to serve."""
+        if self.target is None:
+            raise RackhandError("internal", "a step ran on a host without a release", self.name, "report this")
+        return self.target
+
+    @property
+    def went_back(self) -> bool:
+        """Something failed in the host's turn, and the release before serves again."""
+        return self.result is not None and self.result["verdict"] == "restored"
+
+    @property
+    def ready(self) -> bool:
+        """It is known what is to be made of the host."""
+        return self.plan is not None or (self.role == ROUTER and self.wishes is not None)
+
+    def plays(self, role: str) -> bool:
+        """Tell whether the host has a role; a router may have both."""
+        return role in (EVERY, self.role) or (role == ROUTER and self.front is not None)
+
+    def remember(self) -> None:
+        """Keep in mind which release is current now, at the beginning of the run."""
+        seen = self.survey()
+        self.before = next((each for each in seen.shelf if each.id == seen.state.current), None)
 
     def survey(self) -> Survey:
         """Return what is known; ask the host again when a step changed something since."""
@@ -117,134 +171,3 @@ class HostRun:
 
     def error(self, code: str, what: str, next_step: str, evidence: tuple[str, ...] = ()) -> RackhandError:
         return RackhandError(code, what, self.name, next_step, evidence)
-
-
-class Run:
-    """All hosts of this process's run; `finish` is called once at the end, however the end comes about."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{random.token_hex(3)}"
-        self.started = datetime.now(UTC)
-        self.hosts: dict[str, HostRun] = {}
-        self.unreachable: tuple[str, ...] = ()
-        self.expected: frozenset[str] = frozenset()
-        self.executing = False
-        self.report_dir = str(DEFAULTS["report_dir"])
-        self.write = write
-        self.progress = Progress(write)
-        self.terminated = 0
-
-    def begin(self, expected: frozenset[str], unreachable: tuple[str, ...]) -> None:
-        """Remember who takes part, and make sure that the report is written even after a crash or Ctrl-C."""
-        self.expected, self.unreachable = expected, unreachable
-        atexit.register(self.finish)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._terminate)
-
-    def _terminate(self, number: int, _frame: object) -> None:
-        """End at once: an exception would come up in whatever greenlet runs now, and might leave the others waiting."""
-        self.terminated = number
-        with contextlib.suppress(OSError):
-            self.write("Interrupted: steps that hosts have begun go on there; run again to continue from there.")
-        self.finish()
-
-    @property
-    def complete(self) -> bool:
-        """All expected hosts have a plan, a refusal or a problem."""
-        return all(self._decided(name) for name in self.expected)
-
-    def _decided(self, name: str) -> bool:
-        host = self.hosts.get(name)
-        return host is not None and bool(host.plan or host.refusal or host.problems)
-
-    def finish(self) -> None:
-        """Print the table, write the report, and leave with a failure where pyinfra would exit 0 (Ctrl-C)."""
-        outcome = self.outcome()
-        # The file comes first: the terminal may be gone.
-        written, where = (True, "") if outcome.dry else self._report(outcome)
-        with contextlib.suppress(OSError):
-            self.write(report.plan_text(outcome) if outcome.dry else report.table(outcome, _width()))
-            if where:
-                self.write(where)
-        if self.terminated or not outcome.good or not written:
-            with contextlib.suppress(OSError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(128 + self.terminated if self.terminated else 1)
-
-    def _report(self, outcome: RunOutcome) -> tuple[bool, str]:
-        """Write the report file; tell whether that worked, and where it is or why not."""
-        try:
-            path = report.write(outcome, Path(self.report_dir))
-        except RackhandError as error:
-            return False, str(error)
-        return True, f"Report: {path}"
-
-    def outcome(self) -> RunOutcome:
-        """Freeze what happened."""
-        finished = datetime.now(UTC)
-        hosts = [self._host(self.hosts[name]) for name in sorted(self.hosts)]
-        hosts += [_unreachable(name) for name in self.unreachable]
-        return RunOutcome(
-            run=self.id,
-            command=shlex.join(["pyinfra", *sys.argv[1:]]),
-            dry=not self.executing and "--dry" in sys.argv,
-            started=self.started.isoformat(timespec="seconds"),
-            finished=finished.isoformat(timespec="seconds"),
-            seconds=round((finished - self.started).total_seconds(), 1),
-            hosts=tuple(hosts),
-        )
-
-    def _host(self, host: HostRun) -> HostOutcome:
-        plan, settings = host.plan, host.wishes.settings if host.wishes else None
-        instances = [host.gated.get(item.name) or _ungated(plan, item.name) for item in plan.instances] if plan else []
-        return HostOutcome(
-            name=host.name,
-            status=self._status(host),
-            gpus=plan.cards if plan else (host.refusal.cards if host.refusal else ""),
-            driver=(host.seen.nvml.driver if host.seen else "") or (plan.driver.version if plan else ""),
-            vllm=settings.engine_version if settings else "",
-            model=settings.model_name if settings else "",
-            release=host.release.id if host.release else "",
-            plan=plan.words if plan else (),
-            instances=tuple(instances),
-            steps=tuple(host.steps),
-            problems=(*host.problems, *(host.refusal.reasons if host.refusal else ())),
-            warnings=tuple(host.warnings),
-            seconds=round((host.ended or time.monotonic()) - host.begun, 1),
-            ssh_commands=host.session.commands,
-        )
-
-    def _status(self, host: HostRun) -> HostStatus:
-        if host.refusal:
-            return HostStatus.REFUSED
-        if host.problems:
-            return HostStatus.FAILED
-        if not self.executing:
-            blocked = any(other.refusal or other.problems for other in self.hosts.values())
-            return HostStatus.NOT_RUN if blocked or host.plan is None else HostStatus.PLANNED
-        if not host.finished:
-            return HostStatus.INTERRUPTED
-        return HostStatus.HEALTHY if any(step.changed for step in host.steps) else HostStatus.UNCHANGED
-
-
-def _ungated(plan: Plan, name: str) -> InstanceOutcome:
-    instance = plan.instance(name)
-    return InstanceOutcome(name=name, port=instance.port, gpus=plan.uuids(instance))
-
-
-def _unreachable(name: str) -> HostOutcome:
-    problem = Problem(
-        code="unreachable",
-        what="no SSH connection",
-        where=name,
-        next_step="check the host, its address and your key; then run again",
-    )
-    return HostOutcome(name=name, status=HostStatus.UNREACHABLE, problems=(problem,))
-
-
-def _width() -> int:
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
-    except OSError:
-        return 140

@@ -132,6 +132,20 @@ class Session:
                 "check free space and permissions on the host",
             )
 
+    def reconnect(self) -> bool:
+        """Open a new connection in place of one that was lost; return whether that worked, in a few seconds."""
+        client = getattr(self.host.connector, "client", None)
+        try:
+            if client is not None:
+                client.close()
+            self.host.connector.disconnect()
+            self.host.connected = False
+            self.host.connect(show_errors=False)
+            tune(self.host)
+        except GONE:
+            self.host.connected = False
+        return bool(self.host.connected)
+
     def boot_id(self) -> str | None:
         """Return the host's boot id over a connection that is renewed when needed; None while it is away."""
         self.commands += 1

@@ -9,6 +9,10 @@ from rackhand.run import HostRun
 from rackhand.session import inner_s
 from rackhand.settings import Settings
 from rackhand.survey import Survey
+from tasks import switch
+
+# What comes between the driver and the switch, in seconds.
+STAGE_S = 900
 
 
 def install(host: HostRun) -> Change | None:
@@ -21,6 +25,8 @@ def install(host: HostRun) -> Change | None:
     _refuse_mismatch(host, driver.version)
 
     def apply() -> None:
+        switch.hold(host, _hold_s(settings))
+        host.board.phase(host.name, "driver")
         with host.waiting(f"driver {driver.version}", settings.driver_install_timeout_s, log="driver"):
             host.call(
                 "driver.install",
@@ -36,14 +42,17 @@ def install(host: HostRun) -> Change | None:
             )
         host.note("driver", version=driver.version)
 
-    return Change(summary=f"install {driver.version} ({', '.join(packages.install)}), pin and hold", apply=apply)
+    summary = f"install {driver.version} ({', '.join(packages.install)}), pin and hold"
+    return Change(summary=summary, apply=apply, together=True)
 
 
 def activate(host: HostRun) -> Change | None:
     """Reboot when the loaded module is not the installed one, and read the facts again afterwards."""
     seen = host.survey()
-    if host.planned.driver.packages is None or not host.live or seen.driver.ready:
+    if host.planned.driver.packages is None or seen.driver.ready:
         return None
+    if not host.live and install(host) is not None:
+        return None  # what is loaded says nothing before the packages are there
     settings = host.intent.settings
     loaded, library = seen.driver.loaded or "no driver", seen.driver.library or "none"
     if not settings.driver_reboot_allowed:
@@ -53,14 +62,17 @@ def activate(host: HostRun) -> Change | None:
             "reboot the host in its maintenance window, or set driver_reboot_allowed = True; then run again",
         )
 
-    return Change(summary=f"reboot: {loaded} is loaded, {library} is installed", apply=lambda: _reboot(host))
+    summary = f"reboot: {loaded} is loaded, {library} is installed"
+    return Change(summary=summary, apply=lambda: _reboot(host), together=True)
 
 
 def _reboot(host: HostRun) -> None:
     settings = host.intent.settings
     limit_s = settings.driver_install_timeout_s
+    switch.hold(host, _hold_s(settings))
     with host.waiting("package managers to end before the reboot", limit_s, log="reboot"):
         host.call("driver.settle", limit_s, timeout_s=inner_s(limit_s))
+    host.board.phase(host.name, "reboot")
     with host.waiting("reboot", settings.driver_reboot_timeout_s):
         host.session.reboot(settings.driver_reboot_timeout_s)
     host.changed()
@@ -70,6 +82,11 @@ def _reboot(host: HostRun) -> None:
         next_step = "see 'dkms status' and 'dmesg | grep -i nvidia' on the host; rackhand reboots it once per run"
         raise host.error("driver-not-loaded", what, next_step)
     host.note("reboot", loaded=after.loaded)
+
+
+def _hold_s(settings: Settings) -> int:
+    """Return for how long servers may be stopped for a driver, in seconds: packages, the wait for others', a reboot."""
+    return 2 * settings.driver_install_timeout_s + settings.driver_reboot_timeout_s + STAGE_S
 
 
 def _refuse_mismatch(host: HostRun, version: str) -> None:

@@ -4,16 +4,18 @@ from rackhand.errors import RackhandError
 from rackhand.operations import Change
 from rackhand.outcome import Problem
 from rackhand.render import ROOT
-from rackhand.run import HostRun
+from rackhand.renewal import give_back
+from rackhand.run import GPU, HostRun
 
 COLLECT_S = 900
 
 
 def finish(host: HostRun) -> Change | None:
-    """Mark the host as done: every step before this one held. Then what no release needs any more may go."""
+    """Mark the host as done: every step before this one held. What no release needs any more goes, and the lease."""
     if host.live:
-        if any(step.changed for step in host.steps):
+        if host.role == GPU and any(step.changed for step in host.steps):
             _collect(host)
+        give_back(host)
         host.finish()
     return None
 

@@ -1,9 +1,11 @@
 """Hosts on paper: they answer calls as real ones do and change as real ones would, in no time."""
 
 import copy
+import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from pyinfra.api.operations import run_ops
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
-from rackhand import operations, run
+from rackhand import fleet_run, operations, run
 from rackhand.errors import RackhandError
 from rackhand.outcome import HostOutcome, RunOutcome
 from rackhand.wishes import Wishes
@@ -32,7 +34,7 @@ PACKAGES = ("nvidia-driver-cuda", "nvidia-kernel-open-dkms", "nvidia-modprobe", 
 class PaperHost:
     """One host; `fails` maps functions of rackhand.remote to errors, `breaks` to exceptions that nobody foresaw.
 
-    `says` is what its engines report of their memory.
+    `says` is what its engines report of their memory. `turn_fails` (code and what) lets orders fail at the gate.
     """
 
     cards: tuple[str, ...] = ("h100",)
@@ -45,10 +47,15 @@ class PaperHost:
     ledger: list[dict[str, Any]] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     says: dict[str, Any] = field(default_factory=dict)
+    turn_fails: dict[str, str] = field(default_factory=dict)
+    orders: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.facts = answer(self.cards, self.changes)
         self.nvml = copy.deepcopy(self.facts["nvml"])
+        self.facts["shelf"] = []
+        self.result: dict[str, Any] | None = None
+        self.order: dict[str, Any] | None = None
 
     @classmethod
     def bare(cls, *cards: str) -> "PaperHost":
@@ -75,11 +82,15 @@ class PaperHost:
         self.facts["driver"]["loaded"] = self.facts["driver"]["library"]
         self.facts["nvml"] = self.nvml
 
+    def reconnect(self) -> bool:
+        self.calls.append("reconnect")
+        return True
+
     @property
     def changing(self) -> list[str]:
         """The calls that change a host, in order."""
-        asking = ("survey.survey", "gate.wait", "gate.check", "command.progress", "files.record")
-        return [call for call in self.calls if call not in asking]
+        asking = ("survey.survey", "gate.wait", "gate.check", "command.progress", "files.record", "order.watch", "shelf.collect")
+        return [call for call in self.calls if call not in asking and not call.startswith("lease.")]
 
     def survey_survey(self, **_: Any) -> dict[str, Any]:
         facts = copy.deepcopy(self.facts)
@@ -90,6 +101,10 @@ class PaperHost:
     def account_prepare(self, packages: list[str], **_: Any) -> None:
         self.facts["state"]["user"] = True
         self.facts["packages"]["installed"].update(dict.fromkeys(packages, "1"))
+
+    def program_install(self, digest: str, units: dict[str, str], **_: Any) -> None:
+        digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in units.items()}
+        self.facts["state"]["program"] = {"digest": digest, "units": digests}
 
     def driver_install(self, packages: list[str], version: str, **_: Any) -> list[str]:
         self.facts["packages"]["installed"].update(dict.fromkeys(packages, f"{version}-1"))
@@ -112,22 +127,80 @@ class PaperHost:
         self.facts["state"].update(model={"files": wanted}, model_intact=True)
 
     def release_place(self, release: str, content: dict[str, Any], **_: Any) -> dict[str, Any]:
-        self.content = content
-        self.facts["state"]["releases"][release] = self.fingerprint
+        manifest = json.loads(content["manifest.json"]["text"])
+        rendered = run_of(self).release
+        assert rendered is not None
+        self.facts["state"]["releases"][release] = rendered.fingerprint
+        others = [each for each in self.facts["shelf"] if each["id"] != release]
+        self.facts["shelf"] = [*others, {**manifest, "drop_ins": dict(rendered.drop_ins)}]
         return {}
 
-    def release_switch(self, release: str, **_: Any) -> None:
-        state, rendered = self.facts["state"], run_of(self).release
-        own = dict(rendered.drop_ins) if rendered else {}
-        state.update(previous=state["current"], current=release, unit_sha256=self.unit, drop_ins=own)
+    def order_begin(self, order: dict[str, Any], **_: Any) -> dict[str, Any]:
+        self.order, self.result = order, None
+        self.orders.append(order)
+        if order["kind"] == "hold":
+            for unit in self.facts["state"]["instances"]:
+                unit["active"] = "inactive"
+        return {"now": time.time(), "back": self.facts["state"]["current"]}
 
-    def units_start(self, names: list[str], **_: Any) -> dict[str, Any]:
-        others = [unit for unit in self.facts["state"]["instances"] if unit["name"] not in names]
-        self.facts["state"]["instances"] = [*others, *map(self._unit, names)]
-        return {"since": 1.0, "before": {}}
+    def order_watch(self, **_: Any) -> dict[str, Any]:
+        assert self.order is not None
+        seen: dict[str, Any] = {"offset": 1, "open": True, "result": None, "instances": [], "events": []}
+        if self.order["kind"] == "hold":
+            return {**seen, "phase": "held", "events": [self._event("held")]}
+        if self.turn_fails:
+            self._end(self._undone(self.turn_fails))
+            return {**seen, "phase": "closed", "open": False, "result": self.result, "events": [self._event("failed")]}
+        return {**seen, "phase": "accepted", "events": [self._event("accepted")]}
 
-    def units_stop(self, names: list[str], **_: Any) -> None:
-        self.facts["state"]["instances"] = [u for u in self.facts["state"]["instances"] if u["name"] not in names]
+    def order_confirm(self, **_: Any) -> dict[str, Any]:
+        assert self.order is not None
+        self._end(self._accepted(self.order))
+        return dict(self.result or {})
+
+    def order_abort(self, code: str, what: str, **_: Any) -> None:
+        self.turn_fails = {"code": code, "what": what}
+        if self.order:
+            self.order = {**self.order, "kind": "switch"}
+
+    def _event(self, phase: str) -> dict[str, Any]:
+        return {"at": time.time(), "phase": phase, "instance": "", "detail": ""}
+
+    def _end(self, result: dict[str, Any]) -> None:
+        self.result, self.order = result, None
+
+    def _accepted(self, order: dict[str, Any]) -> dict[str, Any]:
+        state, before = self.facts["state"], self.facts["state"]["current"]
+        wanted = self._release(order["to"])
+        running = {unit["name"]: unit["running_config"] for unit in state["instances"] if unit["active"] == "active"}
+        started = [
+            each["name"]
+            for each in wanted["instances"]
+            if running.get(each["name"]) != each["config"] or each["name"] in order["start"]
+        ]
+        if before != order["to"]:
+            state["previous"] = before
+        state.update(current=order["to"], unit_sha256=wanted["unit_sha256"], drop_ins=wanted["drop_ins"])
+        state["instances"] = [_unit(each["name"], each["config"]) for each in wanted["instances"]]
+        verdicts = self.gate_check([{"name": each["name"], "report": True} for each in wanted["instances"]])
+        gate = [{**each, "start_s": 9.5 if each["name"] in started else None} for each in verdicts]
+        return {**self._result(order["to"], before), "verdict": "accepted", "gate": gate}
+
+    def _undone(self, why: dict[str, str]) -> dict[str, Any]:
+        before = self.facts["state"]["current"]
+        for unit in self.facts["state"]["instances"]:
+            unit["active"] = "active"
+        names = [each["name"] for each in self._release(before)["instances"]] if before else []
+        gate = [{**each, "start_s": 9.5} for each in self.gate_check([{"name": n, "report": False} for n in names])]
+        return {**self._result(before, before), **why, "verdict": "restored" if before else "stopped", "gate": gate}
+
+    def _result(self, release: str, before: str) -> dict[str, Any]:
+        nothing = {"code": "", "what": "", "instance": "", "journal": [], "gate": [], "failed_gate": []}
+        times = {"out_s": 9.5 if before else None, "start_s": 9.5, "back_s": None, "cut_off": None}
+        return {**nothing, **times, "release": release, "before": before, "to": (self.orders[-1])["to"]}
+
+    def _release(self, name: str) -> dict[str, Any]:
+        return next(each for each in self.facts["shelf"] if each["id"] == name)
 
     def gate_wait(self, instances: list[dict[str, Any]], **_: Any) -> list[dict[str, Any]]:
         units = {unit["name"]: unit for unit in self.facts["state"]["instances"]}
@@ -149,29 +222,24 @@ class PaperHost:
         here = [{**item, "release": release} for item in json.loads(json.dumps(instances))]
         state["measured"] = [*here, *kept]
 
+    def shelf_collect(self, **_: Any) -> dict[str, Any]:
+        return {"releases": [], "venvs": [], "models": [], "mib": 0}
+
     def files_record(self, entry: dict[str, Any], **_: Any) -> None:
         self.ledger.append(entry)
 
-    @property
-    def fingerprint(self) -> str:
-        return str(run_of(self).release.fingerprint)  # type: ignore[union-attr]
 
-    @property
-    def unit(self) -> str:
-        return str(run_of(self).release.unit_sha256)  # type: ignore[union-attr]
-
-    def _unit(self, name: str) -> dict[str, Any]:
-        release = run_of(self).release
-        return {
-            "name": name,
-            "active": "active",
-            "sub": "running",
-            "enabled": True,
-            "restarts": 0,
-            "result": "success",
-            "pid": 7,
-            "running_config": release.configs[name] if release else "",
-        }
+def _unit(name: str, config: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "active": "active",
+        "sub": "running",
+        "enabled": True,
+        "restarts": 0,
+        "result": "success",
+        "pid": 7,
+        "running_config": config,
+    }
 
 
 def run_of(host: PaperHost) -> run.HostRun:
@@ -198,8 +266,10 @@ class Deploy:
         self.monkeypatch = monkeypatch
         self.reports = tmp_path / "reports"
         self.silent: tuple[str, ...] = ()
-        monkeypatch.setattr("rackhand.run.atexit.register", lambda *_: None)
-        monkeypatch.setattr("rackhand.run.signal.signal", lambda *_: None)
+        self.routers: tuple[str, ...] = ()
+        self.data: dict[str, Any] = {}
+        monkeypatch.setattr("rackhand.fleet_run.atexit.register", lambda *_: None)
+        monkeypatch.setattr("rackhand.fleet_run.signal.signal", lambda *_: None)
 
     def __call__(self, hosts: Mapping[str, PaperHost], *argv: str, **wished: Any) -> Result:
         said: list[str] = []
@@ -208,7 +278,8 @@ class Deploy:
         self.monkeypatch.setattr(operations, "Session", lambda host: self._session(hosts, host))
         self.monkeypatch.setattr("rackhand.operations.wishes.resolve", lambda *_: self._wishes(**wished))
         operations.current_run.cache_clear()
-        state = _state([f"@fake/{name}" for name in hosts], self.reports)
+        routers = [f"@fake/{name}" for name in self.routers]
+        state = _state([f"@fake/{name}" for name in hosts], routers, {"report_dir": str(self.reports), **self.data})
         for name in self.silent:
             state.active_hosts.remove(state.inventory.get_host(f"@fake/{name}"))
         with ctx_state.use(state):
@@ -240,7 +311,7 @@ class Deploy:
         except PyinfraError as error:
             operations.current_run().write(str(error))
 
-    def _finish(self, ending: run.Run) -> int | None:
+    def _finish(self, ending: fleet_run.Run) -> int | None:
         with _exits(self.monkeypatch) as statuses:
             ending.finish()
         return statuses[0] if statuses else None
@@ -251,10 +322,10 @@ def _order(state: State) -> list[str]:
     return list(untyped.get_op_order())
 
 
-def _state(names: list[str], report_dir: Path) -> State:
+def _state(names: list[str], routers: list[str], more: Mapping[str, Any]) -> State:
     inventory, config = cast(Any, Inventory), cast(Any, Config)
-    data = {"fake_delay": 0, "fake_delay_jitter": 0, "report_dir": str(report_dir)}
-    state = State(inventory((names, data)), config())
+    data = {"fake_delay": 0, "fake_delay_jitter": 0, **more}
+    state = State(inventory((names, data), **({"routers": (routers, {})} if routers else {})), config())
     state.set_stage(StateStage.Connect)
     with ctx_state.use(state):
         connect_all(state)

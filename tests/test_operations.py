@@ -12,18 +12,22 @@ from tests.paper import Deploy, PaperHost
 
 STEPS = (
     "Preflight | every host has a plan",
+    "Lease | one run at a time",
     "Host | user, directories, packages",
-    "Driver | install, pin, hold",
-    "Driver | load",
-    "GPUs | NVML facts",
+    "Host | its own program",
     "Engine | environment",
     "Weights | present and checked",
     "Release | stage",
-    "Release | switch",
-    "Service | retire",
-    "Service | running",
-    "Gate | five tokens",
+    "Turns | one wave after the other",
     "Record | done",
+)
+IN_TURN = (
+    "Driver | install, pin, hold",
+    "Driver | load",
+    "GPUs | NVML facts",
+    "Release | stage with its GPUs",
+    "Switch | drain, stop, start, gate",
+    "Gate | five tokens",
 )
 LOST = RackhandError("connection-lost", "the SSH connection is gone", "gpu", "check the host")
 FULL = RackhandError("disk-full", "the disk filled up", "gpu", "free space", ("E: No space left",))
@@ -35,10 +39,12 @@ def deploy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Deploy:
 
 
 def test_the_steps_stand_in_their_order(deploy: Deploy) -> None:
-    assert deploy({"a": PaperHost.bare()}).titles == STEPS
+    *titles, last = STEPS
+    titles[-1:-1], more = ["Router | knows all that may serve"], "Router | knows what serves, tokens get through"
+    assert deploy({"a": PaperHost.bare()}).titles == (*titles, more, last)
 
 
-def test_a_bare_host_becomes_healthy_slow_things_first(deploy: Deploy) -> None:
+def test_a_bare_host_becomes_healthy_slow_things_first_and_disturbing_ones_in_its_turn(deploy: Deploy) -> None:
     host = PaperHost.bare("rtx4090", "rtx4090")
     result = deploy({"a": host}, "-y")
     assert result.status is None, result.said
@@ -47,15 +53,15 @@ def test_a_bare_host_becomes_healthy_slow_things_first(deploy: Deploy) -> None:
     assert [instance.gate for instance in found.instances] == ["passed", "passed"]
     assert len({instance.gpus for instance in found.instances}) == 2
     order = [call for call in host.changing if call.startswith(("account", "driver", "reboot", "venv.b", "weights.a"))]
-    assert order == ["account.prepare", "driver.install", "driver.settle", "reboot", "venv.build", "weights.accept"]
-    assert host.changing[-4:] == ["release.place", "release.switch", "units.start", "measured.keep"]
+    assert order == ["account.prepare", "venv.build", "weights.accept", "driver.install", "driver.settle", "reboot"]
+    assert host.changing[-4:] == ["release.place", "order.begin", "order.confirm", "measured.keep"]
 
 
 def test_the_journal_of_steps_says_which_changed_something(deploy: Deploy) -> None:
     steps = deploy({"a": PaperHost.bare()}, "-y").host("a").steps
-    assert [step.name for step in steps] == list(STEPS)
+    assert [step.name for step in steps] == [*STEPS[:-2], *IN_TURN, STEPS[-1]]
     changed = [step.name for step in steps if step.changed]
-    assert changed == [title for title in STEPS if not title.startswith(("Pre", "GPUs", "Service | re", "Gate", "Rec"))]
+    assert changed == [*STEPS[2:6], *IN_TURN[:2], *IN_TURN[3:5]]
     assert all(step.summary for step in steps if step.changed)
 
 
@@ -63,10 +69,9 @@ def test_the_host_remembers_what_was_done_without_secrets(deploy: Deploy) -> Non
     host = PaperHost.bare()
     deploy({"a": host}, "-y")
     assert [line["step"] for line in host.ledger] == [
-        "driver", "reboot", "environment", "weights", "release", "switch", "gate",
+        "program", "environment", "weights", "driver", "reboot", "release", "measured",
     ]  # fmt: skip
     assert len({line["run"] for line in host.ledger}) == 1
-    assert host.ledger[-1]["verdict"] == "passed"
     assert "canary" not in json.dumps(host.ledger)
 
 
@@ -78,23 +83,23 @@ def test_a_second_run_changes_nothing_and_still_asks_for_five_tokens(deploy: Dep
     assert again.host("a").status is HostStatus.UNCHANGED
     assert host.changing == []
     assert host.calls.count("gate.check") == 1
-    assert set(host.calls) == {"survey.survey", "gate.wait", "gate.check"}
-    assert host.commands <= 5
+    assert set(host.calls) == {"survey.survey", "lease.take", "gate.wait", "gate.check", "lease.release"}
+    assert host.commands <= 7
     assert "nothing changed" in again.said
 
 
-def test_a_changed_setting_touches_no_more_than_release_and_service(deploy: Deploy) -> None:
+def test_a_changed_setting_touches_no_more_than_release_and_servers(deploy: Deploy) -> None:
     host = PaperHost.bare()
     deploy({"a": host}, "-y")
     deploy({"a": host}, "-y", serve_max_model_len=512)
-    assert host.changing == ["release.place", "release.switch", "units.start", "measured.keep"]
+    assert host.changing == ["release.place", "order.begin", "order.confirm", "measured.keep"]
 
 
-def test_an_instance_that_is_no_longer_planned_is_stopped_before_others_start(deploy: Deploy) -> None:
+def test_an_instance_that_is_no_longer_planned_does_not_run_on(deploy: Deploy) -> None:
     host = PaperHost.bare("h100", "h100")
     deploy({"a": host}, "-y")
-    deploy({"a": host}, "-y", serve_instances=1)
-    assert "units.stop" in host.changing
+    found = deploy({"a": host}, "-y", serve_instances=1).host("a")
+    assert "stop llama-1" in next(step.summary for step in found.steps if step.name == IN_TURN[4])
     assert [unit["name"] for unit in host.facts["state"]["instances"]] == ["llama-0"]
 
 
@@ -118,27 +123,58 @@ def test_with_skip_the_others_go_on_and_the_run_still_fails(deploy: Deploy) -> N
     assert result.status == 1
 
 
-def test_a_host_that_falls_silent_does_not_hold_up_the_others(deploy: Deploy) -> None:
-    good, silent = PaperHost.bare(), PaperHost(fails={"survey.survey": LOST})
-    result = deploy({"a": good, "b": silent}, "-y")
-    assert result.host("a").status is HostStatus.HEALTHY
-    assert result.host("b").status is HostStatus.FAILED
+@pytest.mark.parametrize(
+    ("most", "status", "changes"), [(0, HostStatus.NOT_RUN, False), (1, HostStatus.HEALTHY, True)]
+)
+@pytest.mark.parametrize("how", ["silent", "unreachable", "failed"])
+def test_a_host_that_is_lost_counts_against_the_budget(
+    deploy: Deploy, how: str, most: int, status: HostStatus, changes: bool
+) -> None:
+    good, lost = PaperHost.bare(), PaperHost.bare()
+    lost.fails = {"silent": {"survey.survey": LOST}, "unreachable": {}, "failed": {"venv.build": FULL}}[how]
+    deploy.silent = ("b",) if how == "unreachable" else ()
+    result = deploy({"a": good, "b": lost}, "-y", rollout_max_failures=most)
+    assert result.host("a").status is status
+    assert ("order.begin" in good.changing) is changes
+    assert result.host("b").status is (HostStatus.UNREACHABLE if how == "unreachable" else HostStatus.FAILED)
     assert result.status == 1
+    assert bool(result.outcome.stopped) is not changes
+
+
+def test_a_host_that_was_not_let_begin_says_why_and_goes_on_next_time(deploy: Deploy) -> None:
+    good, bad = PaperHost.bare(), PaperHost.bare()
+    bad.fails["venv.build"] = FULL
+    result = deploy({"a": good, "b": bad}, "-y")
+    (problem,) = result.host("a").problems
+    assert problem.code == "rollout-stopped"
+    assert "b (failed)" in problem.what
+    assert "lease.release" in good.calls
+    bad.fails.clear()
+    again = deploy({"a": good, "b": bad}, "-y")
+    assert again.outcome.good
+    assert "venv.build" not in good.changing
 
 
 def test_a_host_that_never_answered_is_reported_as_unreachable(deploy: Deploy) -> None:
     deploy.silent = ("b",)
     result = deploy({"a": PaperHost.bare(), "b": PaperHost.bare()}, "-y")
     assert result.host("b").status is HostStatus.UNREACHABLE
-    assert result.host("a").status is HostStatus.HEALTHY
-    assert result.status == 1
     assert "[unreachable]" in result.said
+
+
+def test_hosts_with_nothing_to_do_are_gated_even_when_nobody_gets_a_turn(deploy: Deploy) -> None:
+    still, bad = PaperHost.bare(), PaperHost.bare()
+    deploy({"a": still}, "-y")
+    bad.fails["venv.build"] = FULL
+    result = deploy({"a": still, "b": bad}, "-y")
+    assert result.host("a").status is HostStatus.UNCHANGED
+    assert [instance.gate for instance in result.host("a").instances] == ["passed"]
 
 
 def test_a_failing_step_ends_its_host_alone_and_the_report_quotes_the_evidence(deploy: Deploy) -> None:
     good, bad = PaperHost.bare(), PaperHost.bare()
     bad.fails["venv.build"] = FULL
-    result = deploy({"a": good, "b": bad}, "-y")
+    result = deploy({"a": good, "b": bad}, "-y", rollout_max_failures=1)
     assert result.host("a").status is HostStatus.HEALTHY
     found = result.host("b")
     assert found.status is HostStatus.FAILED
@@ -158,7 +194,7 @@ def test_running_again_after_a_failure_continues_where_it_was(deploy: Deploy) ->
     result = deploy({"a": host}, "-y")
     assert result.host("a").status is HostStatus.HEALTHY
     assert host.changing[0] == "venv.build"
-    assert not {"driver.install", "reboot", "account.prepare"} & set(host.changing)
+    assert "account.prepare" not in host.changing
 
 
 def test_a_dry_run_says_the_plan_and_changes_nothing(deploy: Deploy) -> None:
@@ -205,11 +241,12 @@ def test_a_changed_host_between_plan_and_first_change_is_refused(deploy: Deploy)
     assert result.status == 1
 
 
-@pytest.mark.parametrize("place", ["survey.survey", "venv.build", "gate.wait"])
+@pytest.mark.parametrize("place", ["survey.survey", "venv.build", "order.confirm"])
 def test_a_fault_of_our_own_is_reported_with_its_frames_and_hurts_one_host_alone(deploy: Deploy, place: str) -> None:
     good, bad = PaperHost.bare(), PaperHost.bare()
     bad.breaks[place] = KeyError("forgotten")
-    result = deploy({"a": good, "b": bad}, "-y", preflight_on_refusal="skip")
+    bad.facts["driver"], bad.facts["nvml"] = PaperHost().facts["driver"], bad.nvml
+    result = deploy({"a": good, "b": bad}, "-y", preflight_on_refusal="skip", rollout_max_failures=1)
     assert result.host("a").status is HostStatus.HEALTHY
     found = result.host("b")
     assert found.status is HostStatus.FAILED

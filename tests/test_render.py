@@ -34,7 +34,7 @@ def plan_of(found: Survey, wished: Wishes) -> Plan:
 
 
 def rendered(found: Survey, wished: Wishes) -> Release:
-    return render(plan_of(found, wished), wished.settings, wished.api_key, seen.has_fabric(found))
+    return render(plan_of(found, wished), wished.settings, wished.weights, wished.api_key, seen.has_fabric(found))
 
 
 def options(release: Release, instance: str = "llama-0") -> dict[str, Any]:
@@ -145,9 +145,9 @@ def test_another_driver_is_another_release_and_no_restart() -> None:
 
 def test_another_environment_or_other_weights_restart_the_instance() -> None:
     plan = plan_of(survey("h100"), wished())
-    first = render(plan, wished().settings, None, False)
+    first = render(plan, wished().settings, wished().weights, None, False)
     for change in ({"venv": "ba9876543210"}, {"model": "llama@000000000000"}):
-        other = render(dataclasses.replace(plan, **change), wished().settings, None, False)  # type: ignore[arg-type]
+        other = render(dataclasses.replace(plan, **change), wished().settings, wished().weights, None, False)  # type: ignore[arg-type]
         assert first.configs["llama-0"] != other.configs["llama-0"]
 
 
@@ -177,7 +177,7 @@ def test_whatever_is_planned_no_option_is_false_or_null_and_every_text_survives(
     plan = plan_of(survey("h100"), wished())
     planned = tuple(Setting(name=name, value=value, reason="", origin="user") for name, value in wished_options.items())
     instance = dataclasses.replace(plan.instances[0], settings=planned)
-    release = render(dataclasses.replace(plan, instances=(instance,)), wished().settings, None, False)
+    release = render(dataclasses.replace(plan, instances=(instance,)), wished().settings, wished().weights, None, False)
     found = options(release)
     assert False not in [value for value in found.values() if isinstance(value, bool)]
     assert None not in found.values()
@@ -261,5 +261,8 @@ def test_the_unit_starts_vllm_with_its_config_as_two_words() -> None:
 
 def test_the_fabric_manager_is_wanted_where_there_are_switches() -> None:
     plan = plan_of(survey("h100"), wished())
-    units = [render(plan, wished().settings, None, fabric).files["vllm@.service"].text for fabric in (False, True)]
+    wish = wished()
+    units = [
+        render(plan, wish.settings, wish.weights, None, fabric).files["vllm@.service"].text for fabric in (False, True)
+    ]
     assert ["nvidia-fabricmanager" in unit for unit in units] == [False, True]

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from rackhand import planner, run
+from rackhand import fleet_run, planner
 from rackhand.errors import RackhandError
+from rackhand.fleet_run import Run
 from rackhand.outcome import HostStatus, Problem, StepOutcome
 from rackhand.plan import Plan, Refusal
-from rackhand.run import HostRun, Run
+from rackhand.run import HostRun
 from tests.paper import PaperHost
 from tests.surveys import DRIVER, survey, wishes
 
@@ -179,8 +180,8 @@ def test_a_line_of_the_ledger_carries_the_run_and_the_step(fleet: Run) -> None:
 def test_the_end_is_prepared_before_anything_happens(fleet: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     registered: list[object] = []
     handled: list[int] = []
-    monkeypatch.setattr("rackhand.run.atexit.register", registered.append)
-    monkeypatch.setattr("rackhand.run.signal.signal", lambda number, _: handled.append(number))
+    monkeypatch.setattr("rackhand.fleet_run.atexit.register", registered.append)
+    monkeypatch.setattr("rackhand.fleet_run.signal.signal", lambda number, _: handled.append(number))
     fleet.begin(frozenset({"gpu-1"}), ())
     assert registered == [fleet.finish]
     assert handled == [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -190,4 +191,4 @@ def test_the_end_is_prepared_before_anything_happens(fleet: Run, monkeypatch: py
 
 
 def test_every_run_has_an_id_of_its_own() -> None:
-    assert run.Run(print).id != run.Run(print).id
+    assert fleet_run.Run(print).id != fleet_run.Run(print).id

@@ -12,11 +12,10 @@ from rackhand.errors import RackhandError
 from rackhand.operations import Change
 from rackhand.plan import Plan
 from rackhand.progress import Progress
-from rackhand.render import render
 from rackhand.run import HostRun
 from rackhand.survey import parse
 from rackhand.wishes import Wishes
-from tasks import account, driver, engine, gate, gpus, preflight, record, release, service
+from tasks import account, driver, engine, gate, gpus, preflight, record, release, switch
 from tasks import weights as present
 from tests.paper import PaperHost
 from tests.surveys import DRIVER, wishes
@@ -178,8 +177,7 @@ def test_the_hubs_token_travels_in_the_environment_alone() -> None:
 def test_nothing_is_rendered_before_the_gpus_are_known() -> None:
     host = host_run(PaperHost.bare(), live=False)
     assert release.stage(host) is None
-    assert release.switch(host) is None
-    assert service.running(host) is None
+    assert switch.over(host) is None
 
 
 def test_a_release_that_lies_there_unharmed_is_not_placed_again() -> None:
@@ -195,22 +193,45 @@ def test_a_release_that_lies_there_unharmed_is_not_placed_again() -> None:
     assert "restore" in change(release.stage(host)).summary
 
 
-def test_a_unit_file_that_was_changed_by_hand_is_put_back() -> None:
-    paper = PaperHost()
-    host = host_run(paper)
-    release.stage(host)
-    assert host.release is not None
-    paper.facts["state"].update(current=host.release.id, unit_sha256=host.release.unit_sha256)
-    host.changed()
-    assert release.switch(host) is None
-    paper.facts["state"]["unit_sha256"] = "touched"
-    host.changed()
-    assert release.switch(host) is not None
-
-
 UNIT = {
     "name": "llama-0", "active": "active", "sub": "running", "enabled": True, "restarts": 0, "result": "", "pid": 7,
 }  # fmt: skip
+
+
+def serving(paper: PaperHost, **wished: Any) -> HostRun:
+    """Return a host on which everything of its release runs."""
+    host = host_run(paper, **wished)
+    release.stage(host)
+    assert host.release is not None
+    made = host.release
+    units = [{**UNIT, "name": name, "running_config": config} for name, config in made.configs.items()]
+    paper.facts["state"].update(current=made.id, unit_sha256=made.unit_sha256, drop_ins=dict(made.drop_ins))
+    paper.facts["state"]["instances"] = units
+    host.changed()
+    return host
+
+
+def wants(paper: PaperHost, host: HostRun, **state: Any) -> str:
+    """Return why a host would have a turn once its state has changed; empty where it would have none."""
+    paper.facts["state"].update(state)
+    host.changed()
+    found = switch.over(host)
+    return found.summary if found else ""
+
+
+def test_a_host_on_which_everything_runs_has_no_turn() -> None:
+    paper = PaperHost()
+    assert wants(paper, serving(paper)) == ""
+
+
+def test_a_unit_file_that_was_changed_by_hand_is_put_back() -> None:
+    paper = PaperHost()
+    assert "restore the unit file" in wants(paper, serving(paper), unit_sha256="touched")
+
+
+def test_another_release_is_a_reason_to_switch() -> None:
+    paper = PaperHost()
+    assert "switch from release older to" in wants(paper, serving(paper), current="older")
 
 
 @pytest.mark.parametrize(
@@ -227,15 +248,11 @@ UNIT = {
 )
 def test_an_instance_is_started_for_a_reason_and_left_alone_without(unit: dict[str, Any] | None, said: str) -> None:
     paper = PaperHost()
-    host = host_run(paper)
-    release.stage(host)
-    assert host.release is not None
-    running = {**UNIT, "running_config": host.release.configs["llama-0"], **(unit or {})}
-    paper.facts["state"]["instances"] = [] if unit is None else [running]
-    host.changed()
-    found = service.running(host)
-    assert (found.summary if found else "").count(said) >= bool(said)
-    assert (found is None) is (unit == {})
+    host = serving(paper)
+    (running,) = paper.facts["state"]["instances"]
+    found = wants(paper, host, instances=[] if unit is None else [{**running, **unit}])
+    assert found.count(said) >= bool(said)
+    assert (found == "") is (unit == {})
 
 
 @pytest.mark.parametrize(
@@ -249,8 +266,10 @@ def test_an_instance_is_started_for_a_reason_and_left_alone_without(unit: dict[s
 )
 def test_only_what_is_not_planned_and_could_run_is_stopped(unit: dict[str, Any], stopped: bool) -> None:
     paper = PaperHost()
-    paper.facts["state"]["instances"] = [{**UNIT, "running_config": "", **unit}]
-    assert (service.retire(host_run(paper)) is not None) is stopped
+    host = serving(paper)
+    (running,) = paper.facts["state"]["instances"]
+    more = [{**UNIT, "running_config": "", **unit}] if unit["name"] != "llama-0" else []
+    assert ("stop old-0" in wants(paper, host, instances=[running, *more])) is stopped
 
 
 def test_before_execution_no_step_waits_for_a_server() -> None:
@@ -262,31 +281,9 @@ def test_before_execution_no_step_waits_for_a_server() -> None:
     assert not [call for call in paper.calls if call.startswith("gate")]
 
 
-def test_instances_that_share_a_gpu_are_started_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    paper = PaperHost(cards=("h100", "h100"))
-    host = host_run(paper, serve_gpu_shares=(0.45, 0.45))
-    started: list[list[str]] = []
-    monkeypatch.setattr(service, "_start_together", lambda _, names: started.append(names) or {})
-    service._start(host, ["llama-0", "llama-1", "llama-2", "llama-3"])
-    assert started == [["llama-0", "llama-2"], ["llama-1", "llama-3"]]
-
-
-def test_one_that_follows_a_running_instance_is_started_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = host_run(PaperHost(cards=("h100",)), serve_gpu_shares=(0.45, 0.45))
-    started: list[list[str]] = []
-    monkeypatch.setattr(service, "_start_together", lambda _, names: started.append(names) or {})
-    service._start(host, ["llama-1"])
-    assert started == [["llama-1"]]
-
-
 def test_a_drop_in_that_differs_is_a_reason_to_switch() -> None:
     nodes = [{"node": node, "cpus": f"{node}", "memory_mib": 1} for node in (0, 1)]
     paper = PaperHost(cards=("h100", "h100"), changes={"nodes": nodes, "pci.1.numa_node": 1})
-    host = host_run(paper)
-    host.release = made = render(host.planned, host.intent.settings, None, False)
-    paper.facts["state"].update(current=made.id, unit_sha256=made.unit_sha256, drop_ins=dict(made.drop_ins))
-    host.changed()
-    assert release.switch(host) is None
-    paper.facts["state"]["drop_ins"] = {}
-    host.changed()
-    assert "restore the unit file" in change(release.switch(host)).summary
+    host = serving(paper)
+    assert wants(paper, host) == ""
+    assert "restore the unit file" in wants(paper, host, drop_ins={})

@@ -106,6 +106,7 @@ def _withdraw(base: Path, before: dict[str, Any] | None) -> None:
     """Leave no order where a new one could not be begun; a hold that it was to replace goes on."""
     if not before:
         turn_files.close(base)
+        turn_files.forget(base)
 
 
 def _set_going() -> None:

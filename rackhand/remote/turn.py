@@ -36,6 +36,7 @@ def work(base: Path) -> None:
     """Carry out what is asked until nothing is, and then start at boot no more."""
     while turn_files.order(base) is not None:
         Turn(base).take()
+    turn_files.forget(base)
     with contextlib.suppress(subprocess.TimeoutExpired):
         command = ["systemctl", "disable", "--no-reload", state.PROGRAM]
         subprocess.run(command, capture_output=True, timeout=state.ANSWER_S, check=False)

@@ -146,12 +146,16 @@ def conclude(base: Path, outcome: dict[str, Any]) -> None:
 
 
 def close(base: Path) -> None:
-    """Take the order away: it is over. All that it changed is on the disk before; its traces go afterwards."""
+    """Take the order away: it is over, and all that it changed is on the disk before."""
     for folder in (base, state.UNIT.parent, state.WANTS):
         with contextlib.suppress(OSError):
             files.settle(folder)
     (base / state.ORDER).unlink(missing_ok=True)
     files.settle(base / "turn")
+
+
+def forget(base: Path) -> None:
+    """Take away what only an open order has."""
     for name in (PROGRESS, CONFIRMED, ABORT, ATTEMPTS, RESERVE, HEARD):
         _drop(base, name)
 

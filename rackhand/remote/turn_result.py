@@ -40,7 +40,7 @@ def _noted(base: Path, run: str, verdict: str) -> bool:
     """Tell whether the ledger knows this end already: a program that was killed right after it begins anew here."""
     with contextlib.suppress(OSError):
         for line in (base / "ledger.jsonl").read_bytes().splitlines()[-LAST_LINES:]:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, AttributeError):
                 entry = json.loads(line)
                 if (entry.get("run"), entry.get("step"), entry.get("verdict")) == (run, "order", verdict):
                     return True

@@ -1,0 +1,49 @@
+"""The lines of a run's table about turns: who went back, who was not touched, how long who was out of service. Pure."""
+
+from collections.abc import Iterator
+
+from rackhand.outcome import HostOutcome, HostStatus, RunOutcome
+from rackhand.terminal import clean
+from rackhand.verdict import hosts_of
+
+NAMED = 5
+
+
+def turn_lines(run: RunOutcome) -> Iterator[str]:
+    """Yield a line for every host that went back, and one each for the longest outage and for those left alone."""
+    yield from (clean(back_words(host)) for host in run.hosts if host.status is HostStatus.ROLLED_BACK)
+    if longest := longest_out(run):
+        yield clean(f"out of service for {out_words(longest)} at most ({longest.name})")
+    for served, how in ((True, " and serve as before"), (False, "")):
+        names = [host.name for host in untouched(run) if bool(host.release) is served]
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            yield clean(f"{hosts_of(len(names))} not touched{how}: {', '.join(names[:NAMED])}{more}")
+
+
+def untouched(run: RunOutcome) -> list[HostOutcome]:
+    """Return the hosts to which a stopped rollout did not come."""
+    return [host for host in run.hosts if run.stopped and host.status is HostStatus.NOT_RUN]
+
+
+def longest_out(run: RunOutcome) -> HostOutcome | None:
+    """Return the host that was out of service for the longest time; None where none was."""
+    out = [host for host in run.hosts if host.turn and host.turn.out_s is not None]
+    return max(out, key=lambda host: (host.turn and host.turn.out_s) or 0.0, default=None)
+
+
+def out_words(host: HostOutcome) -> str:
+    """Say how long a host was out of service, and how much of that its engines needed."""
+    if host.turn is None or host.turn.out_s is None:
+        return "0 s"
+    start = f", {host.turn.start_s:.1f} s of it the engine's own start" if host.turn.start_s is not None else ""
+    return f"{host.turn.out_s:.1f} s{start}"
+
+
+def back_words(host: HostOutcome) -> str:
+    """Say to what a host went back, and how soon that served."""
+    release = f"release {host.release}" if host.release else "what it served before"
+    version = f" (vLLM {host.vllm})" if host.vllm else ""
+    back_s = host.turn.back_s if host.turn else None
+    soon = f", {back_s:.1f} s after the failure" if back_s is not None else ""
+    return f"{host.name} rolled back: {release}{version} serves again{soon}"
