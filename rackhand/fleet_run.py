@@ -118,12 +118,12 @@ class Run:
             os._exit(128 + self.terminated if self.terminated else 1)
 
     def _report(self, outcome: RunOutcome) -> tuple[bool, str]:
-        """Write the report file; tell whether that worked, and where it is or why not."""
+        """Write the report files; tell whether that worked, and where it is or why not."""
         try:
-            path = report.write(outcome, Path(self.report_dir))
+            written = report.write(outcome, Path(self.report_dir))
         except RackhandError as error:
             return False, str(error)
-        return True, f"Report: {path}"
+        return True, f"Report: {written.words}"
 
     def outcome(self) -> RunOutcome:
         """Freeze what happened."""

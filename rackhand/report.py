@@ -1,8 +1,10 @@
 """The report of a run: one table and its reasons for people, one JSON file with stable fields for programs."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rackhand.errors import RackhandError
@@ -34,10 +36,24 @@ def plan_text(run: RunOutcome) -> str:
     return "\n\n".join(["\n".join(block) for block in [*blocks, [verdict(run)]]])
 
 
-def write(run: RunOutcome, directory: Path) -> Path:
-    """Write the report to `<run id>.json` and point `latest.json` at it, each in one step; return the file's path.
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """Where a report is; `page` is None where it could not be made, `trouble` says why then."""
 
-    Raises RackhandError `report` when the directory cannot be written.
+    path: Path
+    page: Path | None
+    trouble: str = ""
+
+    @property
+    def words(self) -> str:
+        return f"{self.path}, {self.page}" if self.page else f"{self.path} (no page: {self.trouble})"
+
+
+def write(run: RunOutcome, directory: Path) -> Written:
+    """Write the report to `<run id>.json` and `<run id>.html` and point `latest` at each, every file in one step.
+
+    Raises RackhandError `report` when the directory cannot be written. A page that cannot be made is no error: what
+    programs read is there by then.
     """
     path = directory / f"{run.run}.json"
     text = json.dumps(to_json(run), indent=2, ensure_ascii=False) + "\n"
@@ -48,6 +64,26 @@ def write(run: RunOutcome, directory: Path) -> Path:
     except OSError as error:
         what = f"the report cannot be written: {error.strerror}"
         raise RackhandError("report", what, str(path), "set report_dir to a directory that you can write") from None
+    try:
+        return Written(path=path, page=_write_page(run, path.with_suffix(".html")))
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            # It would show another run than latest.json.
+            (directory / "latest.html").unlink(missing_ok=True)
+        return Written(path=path, page=None, trouble=clean(f"{type(error).__name__}: {error}"))
+
+
+def write_page(run: RunOutcome, path: Path) -> None:
+    """Write the page of a run, in one step; raises OSError."""
+    from rackhand.page.page import render
+
+    text = render(run)
+    _replace(path, lambda new: _write_text(new, text))
+
+
+def _write_page(run: RunOutcome, path: Path) -> Path:
+    write_page(run, path)
+    _replace(path.with_name("latest.html"), lambda new: new.symlink_to(path.name))
     return path
 
 
@@ -63,7 +99,8 @@ def _replace(path: Path, make: Callable[[Path], object]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+    # Half a surrogate pair may come from a host, and must not cost the report.
+    path.write_text(text, encoding="utf-8", errors="replace")
     path.chmod(0o644)
 
 

@@ -18,7 +18,12 @@ SCHEMA = "rackhand.report/1"
 def to_json(run: RunOutcome) -> dict[str, Any]:
     """Return the report for programs; docs/reference/report.md lists its fields."""
     told = {"schema": SCHEMA, "good": run.good, "verdict": verdict(run), **_told(run)}
-    return {**told, "command": command_line(shlex.split(run.command))}
+    return {**told, "command": command_words(run)}
+
+
+def command_words(run: RunOutcome) -> str:
+    """Return the command line as it was typed, passwords left out."""
+    return command_line(shlex.split(run.command))
 
 
 def from_json(report: Mapping[str, Any], where: str = "the report") -> RunOutcome:

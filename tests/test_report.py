@@ -398,12 +398,17 @@ def test_a_password_on_the_command_line_is_not_reported() -> None:
 def test_a_report_is_written_whole_and_latest_points_at_it(tmp_path: Path) -> None:
     directory = tmp_path / "deep" / "reports"
     first = report.write(CHANGED, directory)
-    assert first == directory / "20261123T230000Z-0a1b2c.json"
-    assert stat.S_IMODE(first.stat().st_mode) == 0o644
-    assert json.loads(first.read_text()) == report.to_json(CHANGED)
+    assert first.path == directory / "20261123T230000Z-0a1b2c.json"
+    assert first.page == directory / "20261123T230000Z-0a1b2c.html"
+    assert first.words == f"{first.path}, {first.page}"
+    assert stat.S_IMODE(first.path.stat().st_mode) == stat.S_IMODE(first.page.stat().st_mode) == 0o644
+    assert json.loads(first.path.read_text()) == report.to_json(CHANGED)
     second = report.write(dataclasses.replace(UNCHANGED, run="20261123T231000Z-ffffff"), directory)
-    assert (directory / "latest.json").readlink() == Path(second.name)
-    assert {path.name for path in directory.iterdir()} == {first.name, second.name, "latest.json"}
+    assert second.page
+    assert (directory / "latest.json").readlink() == Path(second.path.name)
+    assert (directory / "latest.html").readlink() == Path(second.page.name)
+    names = {first.path.name, first.page.name, second.path.name, second.page.name, "latest.json", "latest.html"}
+    assert {path.name for path in directory.iterdir()} == names
 
 
 def test_a_report_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -417,7 +422,7 @@ def test_a_failed_write_leaves_the_old_report_and_no_rubbish(tmp_path: Path, mon
     report.write(CHANGED, tmp_path)
     before = sorted(path.name for path in tmp_path.iterdir())
 
-    def full(self: Path, text: str) -> int:
+    def full(self: Path, text: str, **_: str) -> int:
         self.open("w").close()
         raise OSError(28, "No space left on device")
 
