@@ -243,11 +243,3 @@ def test_an_instance_that_the_new_release_has_no_more_ends_with_its_stop() -> No
 def test_a_turn_without_events_is_drawn_as_a_turn() -> None:
     (lane,) = lanes(changed(), 100)
     assert phases(lane) == [Phase.TURN]
-
-
-def test_a_large_fleet_is_drawn_thin_but_for_what_stands_out() -> None:
-    found = drawn(upgrades.large())
-    thick = [row.row.name for band in found.bands[1:] for row in band.rows if not row.row.thin]
-    assert thick == ["gpu-133"]
-    # A wave of one host has room for its name.
-    assert found.bands[0].rows[0].row.label == "gpu-001"
