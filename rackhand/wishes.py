@@ -1,7 +1,6 @@
 """What is wanted of one host, resolved here before the host is asked: settings, weights, environment, secrets."""
 
 import hashlib
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import uv
+from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
 from rackhand import payload, settings, weights
@@ -24,7 +24,8 @@ from rackhand.weights import Weights
 
 PORTS_WATCHED = 16
 HUB_SAYS_NO = ("hub-refused", "hub-missing")
-ASKING = threading.Lock()
+# Greenlets wait for it, whether or not this module was imported before the standard library's locks were patched.
+ASKING = BoundedSemaphore(1)
 
 
 class Asked(Protocol):

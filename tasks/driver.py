@@ -21,29 +21,30 @@ def install(host: HostRun) -> Change | None:
     packages = driver.packages
     if packages is None or _installed(host.survey(), packages, driver.version):
         return None
-    settings = host.intent.settings
     _refuse_mismatch(host, driver.version)
-
-    def apply() -> None:
-        switch.hold(host, _hold_s(settings))
-        host.board.phase(host.name, "driver")
-        with host.waiting(f"driver {driver.version}", settings.driver_install_timeout_s, log="driver"):
-            host.call(
-                "driver.install",
-                settings.driver_install_timeout_s,
-                repository_url=settings.driver_repository_url or packages.repository_url,
-                key_url=_key_url(packages, settings),
-                fingerprint=settings.driver_key_fingerprint or packages.key_fingerprint,
-                packages=list(packages.install),
-                pinned=list(packages.pinned),
-                services=list(packages.services),
-                version=driver.version,
-                timeout_s=inner_s(settings.driver_install_timeout_s),
-            )
-        host.note("driver", version=driver.version)
-
     summary = f"install {driver.version} ({', '.join(packages.install)}), pin and hold"
-    return Change(summary=summary, apply=apply, together=True)
+    return Change(summary=summary, apply=lambda: _put(host, packages, driver.version), together=True)
+
+
+def _put(host: HostRun, packages: DriverSet, version: str) -> None:
+    """Have the host drained and stopped, and the packages of the driver put onto it."""
+    settings = host.intent.settings
+    switch.hold(host, _hold_s(settings))
+    host.board.phase(host.name, "driver")
+    with host.waiting(f"driver {version}", settings.driver_install_timeout_s, log="driver"):
+        host.call(
+            "driver.install",
+            settings.driver_install_timeout_s,
+            repository_url=settings.driver_repository_url or packages.repository_url,
+            key_url=_key_url(packages, settings),
+            fingerprint=settings.driver_key_fingerprint or packages.key_fingerprint,
+            packages=list(packages.install),
+            pinned=list(packages.pinned),
+            services=list(packages.services),
+            version=version,
+            timeout_s=inner_s(settings.driver_install_timeout_s),
+        )
+    host.note("driver", version=version)
 
 
 def activate(host: HostRun) -> Change | None:

@@ -2,7 +2,7 @@
 
 from rackhand.operations import Change
 from rackhand.plan import Plan
-from rackhand.render import ROOT, render
+from rackhand.render import ROOT, Release, render
 from rackhand.run import HostRun
 from rackhand.seen import has_fabric
 from rackhand.shelf import Shelved
@@ -21,23 +21,25 @@ def stage(host: HostRun) -> Change | None:
     if there == rendered.fingerprint:
         return None
 
-    def apply() -> None:
-        content = {path: {"text": file.text, "mode": file.mode} for path, file in rendered.files.items()}
-        with host.waiting("vLLM to accept its options", TIMEOUT_S, log="options"):
-            placed = host.call(
-                "release.place",
-                TIMEOUT_S,
-                root=ROOT,
-                release=rendered.id,
-                content=content,
-                venv=host.planned.venv,
-                model=host.planned.model,
-                timeout_s=TIMEOUT_S - 60,
-            )
-        host.note("release", release=rendered.id, **placed)
-
     verb = "restore" if there else "render"
-    return Change(summary=f"{verb} release {rendered.id} ({_names(host)})", apply=apply)
+    summary = f"{verb} release {rendered.id} ({_names(host)})"
+    return Change(summary=summary, apply=lambda: _place(host, rendered))
+
+
+def _place(host: HostRun, rendered: Release) -> None:
+    content = {path: {"text": file.text, "mode": file.mode} for path, file in rendered.files.items()}
+    with host.waiting("vLLM to accept its options", TIMEOUT_S, log="options"):
+        placed = host.call(
+            "release.place",
+            TIMEOUT_S,
+            root=ROOT,
+            release=rendered.id,
+            content=content,
+            venv=host.planned.venv,
+            model=host.planned.model,
+            timeout_s=TIMEOUT_S - 60,
+        )
+    host.note("release", release=rendered.id, **placed)
 
 
 def _complete(plan: Plan) -> bool:

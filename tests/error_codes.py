@@ -11,7 +11,7 @@ from rackhand.remote import nvml
 ROOT = Path(__file__).parent.parent
 # Which argument of a call is the code.
 POSITION = {"RackhandError": 0, "Problem": 0, "Rejected": 0, "error": 0, "_error": 0, "_told": 2, "_problem": 1}
-POSITION |= {"_require": 1}
+POSITION |= {"_require": 1, "Failed": 0}
 # Probe states that rackhand.remote.gpu adds because the probe itself could not say them.
 OUTER_STATES = ("hangs", "crashed", "error")
 

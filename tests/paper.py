@@ -89,7 +89,15 @@ class PaperHost:
     @property
     def changing(self) -> list[str]:
         """The calls that change a host, in order."""
-        asking = ("survey.survey", "gate.wait", "gate.check", "command.progress", "files.record", "order.watch", "shelf.collect")
+        asking = (
+            "survey.survey",
+            "gate.wait",
+            "gate.check",
+            "command.progress",
+            "files.record",
+            "order.watch",
+            "shelf.collect",
+        )
         return [call for call in self.calls if call not in asking and not call.startswith("lease.")]
 
     def survey_survey(self, **_: Any) -> dict[str, Any]:

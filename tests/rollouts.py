@@ -7,6 +7,7 @@ from io import StringIO
 
 import gevent  # type: ignore[import-untyped]
 from gevent.pool import Pool  # type: ignore[import-untyped]
+from typing_extensions import override
 
 from rackhand.rollout.board import Board
 from rackhand.rollout.conductor import Conductor
@@ -64,9 +65,25 @@ def actors(count: int, **changes: object) -> list[Actor]:
     return made
 
 
+class Told(Board):
+    """A board that knows in which order hosts were let begin, which is a moment before they do."""
+
+    def __init__(self, run: "Rollout") -> None:
+        super().__init__(run.stream, 0.0, lambda: run.now)
+        self.run = run
+
+    @override
+    def began(self, host: str) -> None:
+        self.run.known.append(("let begin", host))
+        super().began(host)
+
+
 @dataclass
 class Rollout:
-    """Runs a conductor over actors; `story` holds ("begin"|"end", host, moment) in the order in which it happened."""
+    """Runs a conductor over actors; `story` holds ("begin"|"end", host, moment) in the order in which it happened.
+
+    `known` holds ("let begin"|"end", host) in the order in which the conductor decided and heard.
+    """
 
     actors: Sequence[Actor]
     policy: Policy = field(default_factory=Policy)
@@ -77,10 +94,11 @@ class Rollout:
     most_working: int = 0
     slept: float = 0.0
     stream: StringIO = field(default_factory=StringIO)
+    known: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.by_name = {actor.name: actor for actor in self.actors}
-        self.board = Board(self.stream, 0.0, lambda: self.now)
+        self.board = Told(self)
         self.conductor = Conductor(
             self.policy, self.fleet, self.look, self.work, self.board, 0.0, lambda: self.now, self.sleep
         )
@@ -108,6 +126,7 @@ class Rollout:
         if actor.intent.disturbs:
             self.working.remove(name)
         self.story.append(("end", name, self.now))
+        self.known.append(("end", name))
         if actor.work_fails:
             raise actor.work_fails
         return actor.end

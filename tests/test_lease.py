@@ -1,4 +1,4 @@
-"""One run at a time works on a host; who comes second is told who, since when, until when, and how to take its place."""
+"""One run at a time works on a host; who comes second is told who, since when, and how to take its place."""
 
 import json
 import threading

@@ -123,9 +123,7 @@ def test_with_skip_the_others_go_on_and_the_run_still_fails(deploy: Deploy) -> N
     assert result.status == 1
 
 
-@pytest.mark.parametrize(
-    ("most", "status", "changes"), [(0, HostStatus.NOT_RUN, False), (1, HostStatus.HEALTHY, True)]
-)
+@pytest.mark.parametrize(("most", "status", "changes"), [(0, HostStatus.NOT_RUN, False), (1, HostStatus.HEALTHY, True)])
 @pytest.mark.parametrize("how", ["silent", "unreachable", "failed"])
 def test_a_host_that_is_lost_counts_against_the_budget(
     deploy: Deploy, how: str, most: int, status: HostStatus, changes: bool

@@ -17,10 +17,12 @@ PYINFRA = re.compile(r"^\s*(?:from|import) pyinfra(?:_cli)?\b", re.MULTILINE)
 EDGE = {
     "deploy.py",
     "config.py",
+    "rollback.py",
     "rackhand/operations.py",
     "rackhand/reach.py",
     "rackhand/session.py",
     "rackhand/ssh.py",
+    "rackhand/turns.py",
     "rackhand/lab/connector.py",
 }
 REGISTRIES = re.compile(

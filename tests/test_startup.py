@@ -1,6 +1,5 @@
 """What an engine says of its memory is read from its journal in the words of each version, or from its metrics."""
 
-import json
 from pathlib import Path
 from typing import Any
 

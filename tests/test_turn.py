@@ -1,7 +1,5 @@
 """A host's turn: it goes over to another release and serves, or serves with what worked before, whatever happens."""
 
-import pytest
-
 from tests.turn_host import TurnHost, host
 
 __all__ = ["host"]

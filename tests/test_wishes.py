@@ -1,12 +1,10 @@
 """What is wished is resolved before any host is asked: the model too, wherever it lies."""
 
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gevent  # type: ignore[import-untyped]
 import pytest
 from pydantic import SecretStr
 
@@ -110,20 +108,15 @@ def test_what_still_works_and_will_not_for_long_is_a_warning(
 def test_hosts_that_are_planned_side_by_side_ask_once_for_all(
     data: dict[str, Any], asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others ask while the first one waits for the hub."""
-    at_once, begun = 4, threading.Barrier(4)
+    """The others ask while the first one waits for the hub; a lock that greenlets cannot wait for would hang here."""
 
     def slow(model: str, **more: Any) -> ModelSpec:
         asked.append((model, *more.values()))
-        time.sleep(0.05)
+        gevent.sleep(0.05)
         return LLAMA_8B
 
-    def resolve(name: str) -> wishes.Wishes:
-        begun.wait()
-        return wishes.resolve({**data, **HUB}, name)
-
     monkeypatch.setattr(wishes, "find", slow)
-    with ThreadPoolExecutor(at_once) as pool:
-        found = list(pool.map(resolve, "abcd"))
-    assert [each.spec for each in found] == [LLAMA_8B] * at_once
+    hosts = [gevent.spawn(wishes.resolve, {**data, **HUB}, name) for name in "abcd"]
+    gevent.joinall(hosts, timeout=10, raise_error=True)
+    assert [each.value.spec for each in hosts] == [LLAMA_8B] * 4
     assert len(asked) == 1

@@ -18,8 +18,21 @@ from typing import Any
 import pytest
 
 from rackhand.remote import (
-    drain, files, freed, gate, order, readiness, release, startup, state, turn, turn_back, turn_files, turn_log,
-    turn_result, units,
+    drain,
+    files,
+    freed,
+    gate,
+    order,
+    readiness,
+    release,
+    startup,
+    state,
+    turn,
+    turn_back,
+    turn_files,
+    turn_log,
+    turn_result,
+    units,
 )  # fmt: skip
 
 CLOCKED = (
