@@ -9,13 +9,18 @@ BREAK = f"{WAIT}; only if it is surely dead, take its place with --data lease_br
 
 
 class Lease(Frozen):
-    """Which run may change the host, and until when, in seconds since the epoch by the host's clock."""
+    """Which run may change the host, and until when, in seconds since the epoch by the host's clock.
+
+    `pid` is its process at `place` (rackhand.whereabouts).
+    """
 
     run: str
     owner: str = ""
     purpose: str = ""
     since: float = 0.0
     expires: float
+    place: str = ""
+    pid: int = 0
 
 
 class OpenOrder(Frozen):

@@ -30,6 +30,7 @@ from rackhand.run import EVERY, GPU, ROUTER, HostRun
 from rackhand.session import Session
 from rackhand.ssh import tune
 from rackhand.steps import Change, Step, blame, carry_out, decide, done, explain, line
+from rackhand.whereabouts import ended
 
 __all__ = ["EVERY", "GPU", "ROUTER", "Change", "Step", "current_run", "make_true", "prepare", "survey_and_plan"]
 
@@ -136,7 +137,8 @@ def _refuse_leased(run: Run, current: HostRun) -> None:
     """Refuse a host on which another run works; who only looks is told."""
     if current.plan is None:
         return
-    state_now, breaks = current.survey().state, current.intent.settings.lease_break
+    state_now, held = current.survey().state, current.survey().state.lease
+    breaks = current.intent.settings.lease_break or bool(held and ended(held.place, held.pid))
     found = lease.refusal(current.name, state_now.lease, state_now.order, state_now.now, breaks)
     if found and run.looks:
         current.warnings.append(found)

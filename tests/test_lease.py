@@ -45,6 +45,15 @@ def order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return opened
 
 
+def test_the_lease_of_a_run_that_is_known_to_be_dead_holds_nobody_up_and_the_ledger_says_so(tmp_path: Path) -> None:
+    lease.take(str(tmp_path), wish("run-1"))
+    with pytest.raises(Problem):
+        lease.take(str(tmp_path), wish("run-2", ended="run-0"))
+    assert lease.take(str(tmp_path), wish("run-2", ended="run-1"))["taken_over"]["run"] == "run-1"
+    (entry,) = ledger(tmp_path)
+    assert (entry["verdict"], entry["before"]["run"]) == ("ended", "run-1")
+
+
 def test_a_lease_names_its_owner_and_its_end_and_only_root_reads_it(tmp_path: Path) -> None:
     before = time.time()
     assert lease.take(str(tmp_path), wish()) == {"taken_over": None}

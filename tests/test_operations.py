@@ -1,13 +1,17 @@
 """The whole deploy on paper: the order of its steps, what a second run does, and who is left alone when one fails."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typing_extensions import override
 
 from rackhand.errors import RackhandError
 from rackhand.outcome import HostStatus
+from rackhand.whereabouts import here
 from tests.paper import Deploy, PaperHost
 
 STEPS = (
@@ -252,3 +256,21 @@ def test_a_fault_of_our_own_is_reported_with_its_frames_and_hurts_one_host_alone
     assert "KeyError: 'forgotten'" in found.problems[0].what
     assert any("paper.py" in line for line in found.problems[0].evidence)
     assert result.status == 1
+
+
+@pytest.mark.parametrize(("place", "taken"), [(here(), True), ("another boot", False)])
+def test_a_run_of_this_machine_that_died_does_not_hold_up_the_next(deploy: Deploy, place: str, taken: bool) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+
+    class Leased(PaperHost):
+        def lease_take(self, lease: dict[str, Any], **_: Any) -> None:
+            if lease.get("ended") != "run-9":
+                raise RackhandError("leased", "somebody has it", "a", "wait")
+
+        def lease_look(self, **_: Any) -> dict[str, Any]:
+            return {"run": "run-9", "place": place, "pid": dead.pid}
+
+    result = deploy({"a": Leased.bare()}, "-y")
+    assert (result.host("a").status is HostStatus.HEALTHY) is taken
+    assert taken or result.host("a").problems[0].code == "leased"

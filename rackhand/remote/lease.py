@@ -15,11 +15,13 @@ from rackhand.remote.problem import Problem
 
 LOCK_TIMEOUT_S = 20
 POLL_S = 0.1
-WHO = ("owner", "controller", "run", "purpose", "pid")
+WHO = ("owner", "controller", "run", "purpose", "pid", "place")
 
 
 def take(root: str, lease: dict[str, Any]) -> dict[str, Any]:
     """Take the lease for `seconds`, or renew one of the same run; `break` takes it from whoever has it.
+
+    `ended` names a run that is known to be dead: its lease holds nobody up.
 
     Returns the lease of another run that was taken over, which the ledger then names, too. Raises Problem `leased`
     while another run has it, and `turn-open` while the host still carries out another run's order.
@@ -29,12 +31,12 @@ def take(root: str, lease: dict[str, Any]) -> dict[str, Any]:
         held = state.lease(Path(root))
         before = held if held and held["run"] != lease["run"] else None
         _refuse_open_turn(root, lease["run"])
-        if before and before["expires"] > now and not lease["break"]:
+        if before and before["expires"] > now and not lease["break"] and before["run"] != lease.get("ended"):
             raise _leased(before)
         since = now if before or not held else held["since"]
-        _write(root, {**{name: lease[name] for name in WHO}, "since": since, "expires": now + lease["seconds"]})
+        _write(root, {**{name: lease.get(name) for name in WHO}, "since": since, "expires": now + lease["seconds"]})
     if before:
-        how = "broken" if before["expires"] > now else "expired"
+        how = "ended" if before["run"] == lease.get("ended") else "broken" if before["expires"] > now else "expired"
         entry = {"run": lease["run"], "step": "lease", "verdict": how, "by": lease["owner"], "before": before}
         files.record(root, entry)
     return {"taken_over": before}
@@ -47,6 +49,11 @@ def renew(root: str, run: str, seconds: int) -> None:
         if not held or held["run"] != run:
             raise lost(held)
         _write(root, {**held, "expires": time.time() + seconds})
+
+
+def look(root: str) -> dict[str, Any] | None:
+    """Return the lease as it lies there; None where nobody asked for one."""
+    return state.lease(Path(root))
 
 
 def release(root: str, run: str) -> bool:

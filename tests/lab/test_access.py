@@ -64,7 +64,7 @@ def torn(world: World, hosts: Mapping[str, LabHost]) -> Result:
     hosts[DARK].power_cut()
     pulling = threading.Thread(target=_pull_when_building, args=(hosts[PULLED],))
     pulling.start()
-    result = world.deploy(FLEET, driver_reboot_timeout_s=120)
+    result = world.deploy(FLEET, driver_reboot_timeout_s=120, rollout_max_failures=2)
     pulling.join()
     return result
 

@@ -1,7 +1,6 @@
-"""The gate on a practice host: every way in which an engine may fail, on a host that never served and on one that did.
+"""The gate on practice hosts: every way in which an engine may fail, on a host that serves and on one that never did.
 
-Eight engines on eight GPUs: seven fail, each in its own way, beside one that is healthy. Two such batches, and for each
-the run that heals.
+On the host that serves each new release fails in its own way, is explained, and what served before serves again.
 """
 
 from collections.abc import Iterator
@@ -16,9 +15,11 @@ from tests.lab.serving import Rack
 
 pytestmark = pytest.mark.lab
 
-SHORT = {"gate_start_timeout_s": 10, "gate_request_timeout_s": 2, "serve_shutdown_timeout_s": 1}
-HEALTHY = "tiny-7"
-ALONE = [f"{HEALTHY} active", f"{HEALTHY} enabled"]
+OLD, NEW = "0.32.0", "0.31.0"
+SHORT = {"gate_start_timeout_s": 6, "gate_request_timeout_s": 2, "serve_shutdown_timeout_s": 1}
+NAME, PAIR = "gated", "gatepair"
+UNIT, PORT = "vllm@tiny-0", "8000"
+SERVES = ["tiny-0 active", "tiny-0 enabled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +31,6 @@ class Fault:
     what: str
     next_step: str
     quoted: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """A run with seven faults, and what was left of the units after it."""
-
-    result: Result
-    left: list[str]
-    pid: int
 
 
 FAULTS = (
@@ -59,14 +51,14 @@ FAULTS = (
     Fault(
         name="hangs-at-start",
         code="gate-start-timeout",
-        what="/health did not answer 200 within 10 s, last seen starting the engine",
+        what="/health did not answer 200 within 6 s, last seen starting the engine",
         next_step="raise gate_start_timeout_s",
         quoted="Waiting for 1 worker process to become ready.",
     ),
     Fault(
         name="unhealthy",
         code="gate-start-timeout",
-        what="/health did not answer 200 within 10 s, last seen serving",
+        what="/health did not answer 200 within 6 s, last seen serving",
         next_step="raise gate_start_timeout_s",
     ),
     Fault(
@@ -90,7 +82,7 @@ FAULTS = (
     Fault(
         name="wrong-version",
         code="gate-version",
-        what="/version says 0.0.1, the release is 0.32.0",
+        what="/version says 0.0.1, the release is 0.31.0",
         next_step="ss -ltnp 'sport = :{port}'",
     ),
     Fault(
@@ -133,93 +125,78 @@ FAULTS = (
         quoted="EngineDeadError",
     ),
 )
-HALVES = (FAULTS[::2], FAULTS[1::2])
-ALL = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.split()[0])
 
 
 @pytest.fixture(scope="module")
 def rack(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
-    rack = Rack.of(fleet, tmp_path_factory.mktemp("eight"), "eight", "8xH100-nvswitch")
-    fleet.up("eight", "8xH100-nvswitch").wait_ssh()
+    """Yield a host that serves."""
+    rack = Rack.of(fleet, tmp_path_factory.mktemp("gate"), NAME)
+    rack.serves(**SHORT)
     yield rack
-    fleet.remove("eight")
+    fleet.remove(NAME)
 
 
 @pytest.fixture(scope="module")
-def first(rack: Rack) -> list[Batch]:
-    """Deploy twice to a host on which the seven never passed."""
-    return [batch(rack, half) for half in HALVES]
+def pair(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+    """Yield a host of two GPUs that never served."""
+    fleet.up(PAIR, "2xRTX4090").wait_ssh()
+    yield Rack.of(fleet, tmp_path_factory.mktemp("pair"), PAIR, "2xRTX4090")
+    fleet.remove(PAIR)
 
 
-@pytest.fixture(scope="module")
-def healed(rack: Rack, first: list[Batch]) -> Result:
-    """Deploy once more, without a fault."""
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.split()[0])
+def test_a_release_that_fails_is_explained_and_what_served_serves_again(rack: Rack, fault: Fault) -> None:
+    before = current(rack)
+    rack.breaks(f"{fault.name} version={NEW}")
+    result = rack.deploy(**{**SHORT, **rack.world.engine(NEW)})
     rack.breaks()
-    return rack.deploy(**SHORT)
+    assert (result.status, result.host(NAME)["status"]) == (1, "rolled back"), result.printed
+    explains(result, NAME, fault, f"; release {before} was brought back and answered five tokens")
+    assert (current(rack), rack.left()) == (before, SERVES)
+    assert f'"version": "{OLD}"' in rack.does("curl -s 127.0.0.1:8000/version")
+    host = result.host(NAME)
+    assert [(item["gate"], item["version"]) for item in host["instances"]] == [("passed", OLD)]
+    assert host["turn"]["back_s"] is not None
+    assert "rolled back" in result.printed
 
 
-@pytest.fixture(scope="module")
-def changed(rack: Rack, healed: Result) -> list[tuple[Batch, Result]]:
-    """Change all eight on a host that serves, with faults, and run the same command again without them."""
-    done = []
-    for number, half in enumerate(HALVES):
-        failed = batch(rack, half, serve_env={"CHANGE": str(number)})
-        rack.breaks()
-        done.append((failed, rack.deploy(**SHORT, serve_env={"CHANGE": str(number)})))
-    return done
+def test_without_its_fault_the_same_release_serves(rack: Rack) -> None:
+    assert [item["version"] for item in rack.serves(**{**SHORT, **rack.world.engine(NEW)}).host(NAME)["instances"]] == [
+        NEW
+    ]
 
 
-def batch(rack: Rack, half: tuple[Fault, ...], **settings: Any) -> Batch:
-    rack.breaks(*(f"{fault.name} port={8000 + number}" for number, fault in enumerate(half)))
-    result = rack.deploy(**SHORT, **settings)
-    return Batch(result=result, left=rack.left(), pid=rack.pid(HEALTHY))
+@pytest.mark.parametrize("name", ["dies-at-start", "hangs-at-completion"])
+def test_a_first_deploy_that_fails_on_one_gpu_leaves_nothing_half_enabled(pair: Rack, name: str) -> None:
+    fault = next(fault for fault in FAULTS if fault.name == name)
+    pair.breaks(f"{name} port=8000")
+    result = pair.deploy(**SHORT)
+    pair.breaks()
+    assert (result.status, result.host(PAIR)["status"]) == (1, "failed"), result.printed
+    explains(result, PAIR, fault, "until the next run its units are stopped and disabled")
+    assert pair.left() == []
+    assert "No such file" in pair.does("ls /opt/rackhand/current")
 
 
-@ALL
-def test_a_first_start_that_fails_is_explained(first: list[Batch], fault: Fault) -> None:
-    explains([each.result for each in first], fault)
+def test_the_same_command_heals_a_first_deploy(pair: Rack) -> None:
+    result = pair.serves(**SHORT)
+    assert [item["gate"] for item in result.host(PAIR)["instances"]] == ["passed"] * 2
+    assert pair.left() == [f"tiny-{number} {state}" for number in range(2) for state in ("active", "enabled")]
 
 
-def test_a_first_start_that_fails_leaves_nothing_half_enabled_and_the_healthy_one_serving(first: list[Batch]) -> None:
-    for each, untouched in zip(first, ("passed", "not run"), strict=True):
-        assert each.left == ALONE
-        assert [item["gate"] for item in each.result.host("eight")["instances"]] == ["failed"] * 7 + [untouched]
-    assert first[0].pid == first[1].pid != 0
+def current(rack: Rack) -> str:
+    return rack.does("basename $(readlink /opt/rackhand/current)").strip()
 
 
-def test_without_the_faults_the_same_command_starts_the_seven(rack: Rack, healed: Result, first: list[Batch]) -> None:
-    assert healed.status == 0, healed.printed
-    assert [item["gate"] for item in healed.host("eight")["instances"]] == ["passed"] * 8
-    assert rack.left() == [f"tiny-{number} {state}" for number in range(8) for state in ("active", "enabled")]
-
-
-@ALL
-def test_a_change_that_fails_is_explained(changed: list[tuple[Batch, Result]], fault: Fault) -> None:
-    explains([failed.result for failed, _ in changed], fault)
-
-
-def test_a_change_that_fails_stops_what_failed_and_heals_by_the_same_command(
-    changed: list[tuple[Batch, Result]],
-) -> None:
-    for failed, after in changed:
-        assert failed.left == ALONE
-        assert after.status == 0, after.printed
-        assert [item["gate"] for item in after.host("eight")["instances"]] == ["passed"] * 8
-        assert "Service | running" in after.changed("eight")
-
-
-def explains(results: list[Result], fault: Fault) -> None:
-    """Require the report and the printed table to tell what, where and what next."""
-    half = next(number for number, each in enumerate(HALVES) if fault in each)
-    number, result = HALVES[half].index(fault), results[half]
-    unit, port = f"vllm@tiny-{number}", str(8000 + number)
-    assert result.status == 1, result.printed
-    assert result.host("eight")["status"] == "failed"
-    problem = next(each for each in result.host("eight")["problems"] if each["where"] == f"@lab/eight {unit}")
+def explains(result: Result, name: str, fault: Fault, then: str) -> None:
+    """Require the report and the printed table to tell what, where, what next, and what became of the host."""
+    problem: dict[str, Any] = next(
+        each for each in result.host(name)["problems"] if each["where"] == f"@lab/{name} {UNIT}"
+    )
     assert problem["code"] == fault.code, problem
     assert fault.what in problem["what"]
-    assert fault.next_step.replace("{unit}", unit).replace("{port}", port) in problem["next_step"]
-    assert problem["next_step"].endswith("; until the next run the unit is stopped and disabled")
+    assert fault.next_step.replace("{unit}", UNIT).replace("{port}", PORT) in problem["next_step"]
+    assert problem["next_step"].endswith(then)
     assert fault.quoted in "\n".join(problem["evidence"])
     assert problem["what"] in result.printed
     assert "Traceback" not in result.printed
