@@ -107,6 +107,7 @@ class Run:
         outcome = self.outcome()
         # The file comes first: the terminal may be gone.
         written, where = (True, "") if outcome.dry else self._report(outcome)
+        self.board.close()
         with contextlib.suppress(OSError):
             self.write(report.plan_text(outcome) if outcome.dry else report.table(outcome, _width()))
             if where:

@@ -27,10 +27,12 @@ class _Wait:
 class Progress:
     """Print one line per waiting host every `every_s` seconds; a step that is quicker prints nothing.
 
-    `clock` and `sleep` are injected for tests; both count seconds.
+    `takes` is asked before a line is written, with the host and what is happening there: True where that is shown
+    already. `clock` and `sleep` are injected for tests; both count seconds.
     """
 
     write: Callable[[str], None]
+    takes: Callable[[str, str], bool] = lambda host, note: False
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = gevent.sleep
     every_s: float = 10.0
@@ -62,13 +64,15 @@ class Progress:
         place = self._waits.index(wait) if not wait.over else CROWD
         if place >= CROWD:
             return
-        text = line(wait.host, wait.what, self.clock() - wait.since, wait.deadline_s, _detail(wait))
+        detail = _detail(wait)
+        # The detail may have taken a while: the step may be over by now.
+        if wait.over or self.takes(wait.host, detail or ""):
+            return
+        text = line(wait.host, wait.what, self.clock() - wait.since, wait.deadline_s, detail)
         others = len(self._waits) - CROWD
         if place == CROWD - 1 and others > 0:
             text += f" (and {others} more waiting)"
-        # The detail may have taken a while: the step may be over by now.
-        if not wait.over:
-            self.write(text)
+        self.write(text)
 
 
 def line(host: str, what: str, waited_s: float, deadline_s: float, detail: str | None = None) -> str:
