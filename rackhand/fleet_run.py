@@ -47,8 +47,8 @@ class Run:
         self.executing = False
         self.report_dir = str(DEFAULTS["report_dir"])
         self.write = write
-        self.progress = Progress(write)
         self.board = Board(sys.stderr, self.since, time.monotonic)
+        self.progress = Progress(write, self.board.takes)
         self.renewal = Renewal(self.id)
         self.conductor: Conductor | None = None
         self.terminated = 0
