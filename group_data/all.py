@@ -110,35 +110,35 @@ gate_request_timeout_s = 60
 
 # --- rollout: who changes when, and when everything stops -----------------------------------------------------------
 
-# Hosts or groups that change first, alone; empty takes the first host of the inventory.
+# Hosts or groups that change first, all together as the first wave; empty takes the first hosts that change.
 rollout_canary = []
-# Sizes of the waves after it, in hosts or percent of the fleet; the last size repeats.
+# Sizes of the waves in hosts or percent of the run; the first is for a canary without a name, the last one repeats.
 rollout_waves = [1, "25%"]
-# Pause after a wave before the next one begins, in seconds.
+# Pause after a wave before the next one begins, in seconds; nothing is measured in it, it is time to look.
 rollout_soak_s = 0
-# Most hosts out of service at the same time; None sets no limit but the size of the wave.
+# Most hosts with servers out of service at the same time; None sets no limit but the size of the wave.
 rollout_max_out = None
 # Hosts that may fail, unreachable ones among them, before no further host begins; a failed canary always stops.
 rollout_max_failures = 0
-# Servers of the same model that must stay healthy meanwhile; "auto" keeps one wherever another host has one.
+# Servers of one model that stay healthy, counted in this run; "auto" keeps one wherever another host has the model.
 rollout_min_replicas = "auto"
-# Servers of one host that change at the same time.
+# Servers of one host that change at the same time; a driver or another layout takes all of them.
 rollout_instances_at_once = 1
 # After a host accepted its new release: longest wait for this machine to confirm before it goes back, in seconds.
 rollout_confirm_s = 120
 
 # --- drain: taking a server out of service without losing a request -----------------------------------------------
 
-# Longest wait for running requests to end, in seconds.
+# Longest wait for running requests to end before a server is stopped, in seconds.
 drain_timeout_s = 600
 # When requests still run after that: "stop" leaves the server as it is and fails the host, "proceed" cuts them off.
 drain_on_timeout = "stop"
 
 # --- lease: one run at a time --------------------------------------------------------------------------------------
 
-# Time after which a lease that nobody renews may be taken over, in seconds.
+# Time after which a lease that nobody renews may be taken over, in seconds; a run renews it three times as often.
 lease_s = 300
-# Take a lease that another run holds; only when that run is surely dead.
+# Take a lease that another run holds, with --data for one run; only when that run is surely dead.
 lease_break = False
 
 # --- release: what is kept on a host to go back to -----------------------------------------------------------------
@@ -148,7 +148,7 @@ release_keep = 3
 
 # --- router: HAProxy on the hosts of group `routers`, in front of all servers ---------------------------------------
 
-# Address at which routers reach this GPU host; None takes ssh_hostname, or the name in the inventory.
+# Address at which routers reach this GPU host; None takes ssh_hostname, or its name. Not used if serve_host is one.
 router_address = None
 # Port on which a GPU host tells routers whether its servers are ready or draining.
 router_state_port = 9105
@@ -156,19 +156,19 @@ router_state_port = 9105
 router_bind = "0.0.0.0"
 # Port on which a router takes requests.
 router_port = 8080
-# Address of a router's statistics and Prometheus metrics.
+# Address of a router's statistics and Prometheus metrics, which ask for no key.
 router_stats_bind = "127.0.0.1"
 # Port of a router's statistics and Prometheus metrics.
 router_stats_port = 8404
-# Certificate with its key (PEM) on the router; None serves plain HTTP.
+# File on the router with certificate and key (PEM), brought there by you; None serves plain HTTP.
 router_tls_certificate = None
-# Source of the API key that clients must send to a router, "env:NAME" or "file:PATH" on this machine.
+# Source of the key that clients must send to a router, "env:NAME" or "file:PATH"; None asks for that of the servers.
 router_api_key_from = None
 # "leastconn" sends a request to the least busy server, "hash" keeps clients of a session on one server.
 router_balance = "leastconn"
 # Header that names a session, for "hash".
 router_affinity_header = "x-session-id"
-# Longest silence of a request, in seconds; it covers the wait for the first token.
+# Longest silence of a request at a router, in seconds; the wait for the first token is silence, too.
 router_timeout_s = 900
 
 # --- preflight and report -----------------------------------------------------------------------------------------
