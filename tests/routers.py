@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -97,8 +98,11 @@ class Router:
         assert self.process is not None
         if save:
             self.save()
-        self.process.send_signal(12)  # SIGUSR2
-        self.wait()
+        before = self.pid()
+        while self.pid() == before:  # a master that has just started does not hear the first signal
+            self.process.send_signal(signal.SIGUSR2)
+            self.wait()
+            time.sleep(0.5)
 
     def wait(self) -> None:
         """Return once the process with the current configuration answers."""
@@ -106,6 +110,10 @@ class Router:
         while wanted not in self.tells("show info"):
             assert time.monotonic() < deadline, (self.root / "log").read_text()
             time.sleep(0.02)
+
+    def pid(self) -> str:
+        """Return the process that answers now."""
+        return next((line for line in self.tells("show info").splitlines() if line.startswith("Pid:")), "")
 
     def tells(self, command: str) -> str:
         try:

@@ -327,6 +327,18 @@ def test_reloads_and_drains_under_load_lose_nothing(world: World, load: Any) -> 
     assert set(statuses) == {200}
 
 
+def test_a_connection_that_was_idle_during_a_reload_gets_its_next_request_answered(world: World) -> None:
+    world.up(world.host("tiny-0"))
+    line = http.client.HTTPConnection("127.0.0.1", world.router.port, timeout=5)
+    line.request("GET", "/v1/models")
+    assert line.getresponse().read()
+    world.router.reload()
+    line.request("GET", "/v1/models")
+    answer = line.getresponse()
+    assert (answer.status, answer.getheader("Connection")) == (200, "close")
+    line.close()
+
+
 def test_a_session_stays_on_its_server_and_comes_back_to_it_after_a_drain(world: World) -> None:
     world.up(world.host("tiny-0", "tiny-1", "tiny-2"), router_balance="hash")
     asked = [f"session-{number}" for number in range(30)]
