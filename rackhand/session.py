@@ -19,6 +19,8 @@ from rackhand.ssh import tune
 
 NO_PYTHON = 127
 NO_SUDO = 126
+# How Python names the one failure that any call may meet and that is no fault of ours.
+NO_SPACE = "No space left on device"
 SHELL = (
     "command -v python3 >/dev/null || {{ cat >/dev/null; exit 127; }}; "
     'if [ "$(id -u)" -eq 0 ]; then exec python3 -c {loader}; fi; '
@@ -89,9 +91,15 @@ class Session:
                 f"sudo asks {user} for a password",
                 "allow it without one (NOPASSWD in sudoers) or connect as root",
             )
-        return self._error(
-            "remote-crash", f"{function} failed on the host", "run again with --debug and report it", tuple(lines[-4:])
-        )
+        return self._crashed(function, lines)
+
+    def _crashed(self, function: str, lines: list[str]) -> RackhandError:
+        """Explain code of ours that failed; a full disk may stop any of it."""
+        if any(NO_SPACE in line for line in lines[-1:]):
+            what = f"a disk of the host filled up ({function})"
+            return self._error("disk-full", what, "free space on the host, then run again", tuple(lines[-1:]))
+        what = f"{function} failed on the host"
+        return self._error("remote-crash", what, "run again with --debug and report it", tuple(lines[-4:]))
 
     def _shell_status(self) -> int:
         """Ask again with an empty program which precondition is missing; only after a failed call."""

@@ -99,6 +99,13 @@ def test_a_problem_of_the_host_keeps_its_words_and_gets_its_place() -> None:
     )
 
 
+def test_a_full_disk_is_named_and_not_a_fault_of_ours() -> None:
+    crash = ["Traceback (most recent call last):", "OSError: [Errno 28] No space left on device: '/opt/rackhand/x'"]
+    error = failing(session(lambda *_: (False, output(stderr="\n".join(crash))))[0])
+    assert (error.code, error.evidence) == ("disk-full", (crash[-1],))
+    assert "free space" in error.next_step
+
+
 @pytest.mark.parametrize("gone", [OSError("Socket is closed"), EOFError(), SSHException("Channel closed.")])
 def test_a_connection_that_breaks_is_lost_and_not_a_traceback(gone: Exception) -> None:
     def answer(*_: object) -> Answer:
