@@ -202,7 +202,7 @@ class SimulatedHost:
         found = [(item["name"], units[item["name"]]) for item in instances]
         return [{"name": name, "unit": unit, "failed": False, "ready": True, "journal": []} for name, unit in found]
 
-    async def gate_check(self, instances: list[dict[str, Any]], **_: Any) -> list[dict[str, Any]]:
+    async def admission_check(self, instances: list[dict[str, Any]], **_: Any) -> list[dict[str, Any]]:
         await asyncio.sleep(self.pace.gate_s)
         return [_passed(item["name"], item["version"]) for item in instances]
 

@@ -77,7 +77,9 @@ class Run:
         again, self.terminated = bool(self.terminated), number
         if not again:
             with contextlib.suppress(OSError):
-                self.write("Interrupted: steps that hosts have begun go on there; run again to continue from there.")
+                self.write(
+                    "Interrupted: hosts in their turn go back, other steps end there by themselves; then run again."
+                )
         if again or not self._holding():
             self._conclude()
         else:

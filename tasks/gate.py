@@ -10,6 +10,7 @@ from rackhand.errors import RackhandError
 from rackhand.journal import startup_phase
 from rackhand.operations import Change
 from rackhand.outcome import InstanceOutcome, Problem
+from rackhand.render import ROOT
 from rackhand.run import HostRun
 from tasks import measure
 
@@ -93,14 +94,24 @@ def _check(host: HostRun, names: list[str]) -> Errors:
     timeout_s = host.intent.settings.gate_request_timeout_s
     instances = [{**_instance(host, name), "report": measure.wanted(host, name)} for name in names]
     with host.waiting(f"five tokens from {', '.join(names)}", timeout_s):
-        results = host.call("gate.check", timeout_s + 120, instances=instances, timeout_s=timeout_s)
+        results = host.call("admission.check", timeout_s + 120, root=ROOT, instances=instances, timeout_s=timeout_s)
     errors = {}
     for result in results:
         host.gated[result["name"]] = _outcome(host, result)
         if result["failure"]:
             errors[result["name"]] = rejection.rejected(host.name, result, host.planned.instance(result["name"]).port)
+    _tell_readmitted(host, [result["name"] for result in results if result.get("readmitted")])
     measure.take(host, [result for result in results if not result["failure"]])
     return errors
+
+
+def _tell_readmitted(host: HostRun, names: list[str]) -> None:
+    """Say which servers somebody had left drained: they serve again, and it was not this run that drained them."""
+    if names:
+        host.note("readmitted", instances=names)
+        what = f"{', '.join(names)} had been left drained, passed the gate, and gets requests again"
+        step = "nothing, unless somebody drained it on purpose: then drain it again, or stop it"
+        host.warnings.append(Problem(code="readmitted", what=what, where=host.name, next_step=step))
 
 
 def _instance(host: HostRun, name: str) -> dict[str, Any]:

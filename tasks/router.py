@@ -13,6 +13,7 @@ from pyinfra.context import ctx_state
 from rackhand.errors import RackhandError
 from rackhand.frozen import validated
 from rackhand.operations import Change, current_run
+from rackhand.outcome import Problem
 from rackhand.remote.gate import EVERYWHERE
 from rackhand.render import ROOT
 from rackhand.routing.facts import RouterFacts
@@ -34,6 +35,7 @@ def ready(host: HostRun) -> Change | None:
     if not host.live:
         return None
     facts, rendered = _look(host, _may_serve)
+    _warn_unheard(host, facts)
     return _change(host, facts, rendered, proves=False)
 
 
@@ -42,10 +44,20 @@ def settle(host: HostRun) -> Change | None:
     if not host.live:
         return None
     facts, rendered = _look(host, _serves)
+    _warn_unheard(host, facts)
     change = _change(host, facts, rendered, proves=True)
     if change is None:
         _prove(host, rendered)
     return change
+
+
+def _warn_unheard(host: HostRun, facts: RouterFacts) -> None:
+    """Say of which servers a drain would not be noticed, before one of them loses requests for it."""
+    if facts.unheard:
+        what = f"{', '.join(facts.unheard)} do not say here whether they drain: requests can be lost in their turns"
+        step = "let the router reach router_state_port of these hosts (9105 by default), then run again"
+        problem = Problem(code="router-unheard", what=what, where=host.name, next_step=step)
+        host.warnings += [problem] if problem not in host.warnings else []
 
 
 def _may_serve(each: HostRun) -> tuple[Server, ...]:

@@ -92,7 +92,7 @@ class PaperHost:
         asking = (
             "survey.survey",
             "gate.wait",
-            "gate.check",
+            "admission.check",
             "command.progress",
             "files.record",
             "order.watch",
@@ -190,7 +190,7 @@ class PaperHost:
             state["previous"] = before
         state.update(current=order["to"], unit_sha256=wanted["unit_sha256"], drop_ins=wanted["drop_ins"])
         state["instances"] = [_unit(each["name"], each["config"]) for each in wanted["instances"]]
-        verdicts = self.gate_check([{"name": each["name"], "report": True} for each in wanted["instances"]])
+        verdicts = self.admission_check([{"name": each["name"], "report": True} for each in wanted["instances"]])
         gate = [{**each, "start_s": 9.5 if each["name"] in started else None} for each in verdicts]
         return {**self._result(order["to"], before), "verdict": "accepted", "gate": gate}
 
@@ -199,7 +199,9 @@ class PaperHost:
         for unit in self.facts["state"]["instances"]:
             unit["active"] = "active"
         names = [each["name"] for each in self._release(before)["instances"]] if before else []
-        gate = [{**each, "start_s": 9.5} for each in self.gate_check([{"name": n, "report": False} for n in names])]
+        gate = [
+            {**each, "start_s": 9.5} for each in self.admission_check([{"name": n, "report": False} for n in names])
+        ]
         return {**self._result(before, before), **why, "verdict": "restored" if before else "stopped", "gate": gate}
 
     def _result(self, release: str, before: str) -> dict[str, Any]:
@@ -217,7 +219,7 @@ class PaperHost:
             for item in instances
         ]
 
-    def gate_check(self, instances: list[dict[str, Any]], **_: Any) -> list[dict[str, Any]]:
+    def admission_check(self, instances: list[dict[str, Any]], **_: Any) -> list[dict[str, Any]]:
         verdict = {"failure": "", "what": "", "text": "one two three four five", "version": "0.33.0", "journal": []}
         return [
             {"name": item["name"], "unit": {}, **verdict, **({"reported": dict(self.says)} if item["report"] else {})}

@@ -86,8 +86,8 @@ def test_a_second_run_changes_nothing_and_still_asks_for_five_tokens(deploy: Dep
     assert again.status is None
     assert again.host("a").status is HostStatus.UNCHANGED
     assert host.changing == []
-    assert host.calls.count("gate.check") == 1
-    assert set(host.calls) == {"survey.survey", "lease.take", "gate.wait", "gate.check", "lease.release"}
+    assert host.calls.count("admission.check") == 1
+    assert set(host.calls) == {"survey.survey", "lease.take", "gate.wait", "admission.check", "lease.release"}
     assert host.commands <= 7
     assert "nothing changed" in again.said
 
@@ -274,3 +274,16 @@ def test_a_run_of_this_machine_that_died_does_not_hold_up_the_next(deploy: Deplo
     result = deploy({"a": Leased.bare()}, "-y")
     assert (result.host("a").status is HostStatus.HEALTHY) is taken
     assert taken or result.host("a").problems[0].code == "leased"
+
+
+def test_a_server_that_was_left_drained_is_let_in_again_and_that_is_said(deploy: Deploy) -> None:
+    class Drained(PaperHost):
+        @override
+        def admission_check(self, instances: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
+            return [{**each, "readmitted": "root" in more} for each in super().admission_check(instances, **more)]
+
+    host = Drained.bare()
+    assert deploy({"a": host}, "-y").host("a").warnings == ()
+    again = deploy({"a": host}, "-y").host("a")
+    assert (again.status, [each.code for each in again.warnings]) == (HostStatus.UNCHANGED, ["readmitted"])
+    assert {"step": "readmitted", "instances": ["llama-0"]}.items() <= host.ledger[-1].items()

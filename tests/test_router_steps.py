@@ -198,3 +198,13 @@ def test_an_address_that_the_router_does_not_find_is_said_before_a_turn(deploy: 
     result = run(deploy, front=Lost(), a=gpu)
     assert [problem.code for problem in result.host("front").problems] == ["router-address"]
     assert "order.begin" not in gpu.calls
+
+
+def test_servers_that_do_not_say_whether_they_drain_are_a_warning_and_said_once(deploy: Deploy) -> None:
+    front = PaperRouter()
+    front.seen["unheard"] = ["a_llama-0"]
+    result = run(deploy, front=front, a=PaperHost())
+    assert [each.code for each in result.host("front").warnings] == ["router-unheard"]
+    assert "a_llama-0 do not say here whether they drain" in result.said
+    front.seen["unheard"] = []
+    assert run(deploy, front=front, a=PaperHost()).host("front").warnings == ()

@@ -1,5 +1,11 @@
 """A host's turn: it goes over to another release and serves, or serves with what worked before, whatever happens."""
 
+import json
+from collections.abc import Callable
+
+import pytest
+
+from rackhand.remote import drain, state
 from tests.turn_host import TurnHost, host
 
 __all__ = ["host"]
@@ -21,3 +27,90 @@ def test_an_upgrade_is_accepted_once_the_controller_confirms(host: TurnHost) -> 
     assert host.in_service() == {"tiny-0"}
     assert host.running() == {"tiny-0": "new-tiny-0"}
     assert (host.link("current"), host.link("previous")) == ("new", "old")
+
+
+def upgraded(host: TurnHost, **order: object) -> dict[str, object]:
+    """Go over from one release to another, and return what came of it."""
+    host.has("old", A)
+    host.serves("old")
+    host.has("new", A)
+    host.engines["tiny-0"].requests = 2
+    host.begins("new", **order)
+    assert host.works() is None
+    return host.result()
+
+
+def ends_at(moment_s: float) -> Callable[[TurnHost], None]:
+    """Let the requests of all engines end so many seconds from the first tick."""
+    ends: list[float] = []
+
+    def tick(host: TurnHost) -> None:
+        ends[:] = ends or [host.now + moment_s]
+        if host.now >= ends[0]:
+            for engine in host.engines.values():
+                engine.requests = 0
+
+    return tick
+
+
+def at(host: TurnHost, phase: str) -> float:
+    return next(event["at"] for event in events(host) if event["phase"] == phase)
+
+
+def events(host: TurnHost) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (host.root / "turn/events.jsonl").read_text().splitlines()]
+
+
+def test_no_engine_is_stopped_before_its_last_request_has_ended(host: TurnHost) -> None:
+    host.on_tick = ends_at(7)
+    result = upgraded(host)
+    assert (result["verdict"], result["cut_off"]) == ("accepted", 0)
+    assert at(host, "stop") - at(host, "drain") > 7
+
+
+def test_what_somebody_had_drained_by_hand_is_waited_for_as_well(host: TurnHost) -> None:
+    host.on_tick = ends_at(7)
+    drain.say("tiny-0", drain.DRAIN)
+    assert upgraded(host)["verdict"] == "accepted"
+    assert at(host, "stop") - at(host, "drain") > 7
+
+
+def test_requests_that_outlast_the_drain_leave_the_host_as_it_is(host: TurnHost) -> None:
+    result = upgraded(host)
+    assert (result["verdict"], result["code"]) == ("unchanged", "drain-timeout")
+    assert result["cut_off"] is None
+    assert (host.running(), host.in_service()) == ({"tiny-0": "old-tiny-0"}, {"tiny-0"})
+
+
+def test_where_that_is_wished_they_are_cut_off_and_counted(host: TurnHost) -> None:
+    result = upgraded(host, drain={"timeout_s": 20, "on_timeout": "proceed"})
+    assert (result["verdict"], result["cut_off"]) == ("accepted", 2)
+
+
+@pytest.mark.parametrize(("owner", "back"), [("r1", False), ("r2", True)])
+def test_servers_that_are_held_come_back_when_their_run_lost_its_lease(host: TurnHost, owner: str, back: bool) -> None:
+    result = held(host, {"run": owner, "expires": host.now + 10_000})
+    assert result["code"] == ("controller-silent" if back else "hold-over")
+
+
+def test_servers_that_are_held_come_back_soon_after_the_lease_of_their_run_ended(host: TurnHost) -> None:
+    begun = host.now
+    assert held(host, {"run": "r1", "expires": host.now + 100})["code"] == "controller-silent"
+    assert host.now - begun < 500
+    assert host.in_service() == {"tiny-0"}
+
+
+def test_a_hold_without_any_lease_has_an_end_of_its_own(host: TurnHost) -> None:
+    assert held(host, {})["code"] == "hold-over"
+    assert host.in_service() == {"tiny-0"}
+
+
+def held(host: TurnHost, lease: dict[str, object]) -> dict[str, object]:
+    """Hold a host that serves for 900 s, with a lease, and return how that ended."""
+    host.has("old", A)
+    host.serves("old")
+    (host.root / state.LEASE).parent.mkdir(exist_ok=True)
+    (host.root / state.LEASE).write_text(json.dumps(lease))
+    host.begins("", kind="hold", hold_s=900)
+    assert host.works() is None
+    return host.result()

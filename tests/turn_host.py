@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from rackhand.remote import (
+    absence,
     drain,
     files,
     freed,
@@ -36,6 +37,7 @@ from rackhand.remote import (
 )  # fmt: skip
 
 CLOCKED = (
+    absence,
     drain,
     files,
     freed,

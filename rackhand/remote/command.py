@@ -68,6 +68,14 @@ def _turn(log: str, name: str, timeout_s: int) -> Iterator[int]:
             held.clear()
 
 
+def busy() -> bool:
+    """Tell whether a long call is at work on this host, or what it began."""
+    if not LOCK.exists():
+        return False
+    with LOCK.open("a+") as lock:
+        return not _taken(lock.fileno())
+
+
 def _taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

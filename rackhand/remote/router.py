@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shutil
@@ -26,6 +27,8 @@ ANSWER_S = 60
 # Longest wait for the process that a reload starts, in seconds.
 RELOAD_S = 10
 POLL_S = 0.1
+# What HAProxy says of a question for a state that nobody answers.
+NO_ANSWER = ("L4CON", "L4TOUT", "L7TOUT")
 
 
 def look(root: str, names: list[str]) -> dict[str, Any]:
@@ -41,7 +44,18 @@ def look(root: str, names: list[str]) -> dict[str, Any]:
         "running": running(),
         "hosts": _known(current / "hosts.json"),
         "addresses": {name: _resolved(name) for name in names},
+        "unheard": _unheard(),
     }
+
+
+def _unheard() -> list[str]:
+    """Name the servers that are in service although their hosts do not tell this router whether they drain."""
+    try:
+        rows = list(csv.DictReader(server_states.ask(SOCKET, "show stat").lstrip("# ").splitlines()))
+    except OSError:
+        return []
+    up = [row for row in rows if (row.get("status") or "").startswith("UP")]
+    return sorted({row["svname"] for row in up if row.get("agent_status") in NO_ANSWER})
 
 
 def _known(record: Path) -> list[Any]:

@@ -39,7 +39,7 @@ class Stopping:
 
     def _drain(self, instances: list[Instance]) -> None:
         """Let running requests end, for as long as is allowed."""
-        serving = [item for item in instances if drain.said(item["name"]) == drain.READY]
+        serving = [item for item in instances if self._may_have_requests(item["name"])]
         if not self.log.touched:
             self.log.insist()
         if serving:
@@ -51,10 +51,16 @@ class Stopping:
         if not self.log.touched:
             self.log.insist()
 
+    def _may_have_requests(self, name: str) -> bool:
+        """Tell whether anybody may still be served: on the way forward also by what somebody else has drained."""
+        ours = name in self.log.progress.get("draining", ())
+        return drain.said(name) == drain.READY or (self.log.gentle and not ours)
+
     def _wait(self, serving: list[Instance], names: list[str]) -> None:
         limit_s = self.order["drain"]["timeout_s"]
         left = drain.wait(serving, limit_s, self.log.pulse)
         count = f"{sum(left.values()):g} request{'' if sum(left.values()) == 1 else 's'}"
         if left and self.log.gentle and self.order["drain"]["on_timeout"] == "stop":
             raise Failed("drain-timeout", f"{count} still ran after {limit_s} s of draining", min(left))
+        self.log.recall(cut_off=int(self.log.progress.get("cut_off", 0) + sum(left.values())))
         self.log.tell("drained", *names, detail=f"{count} cut off after {limit_s} s" if left else "")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import drain, gate, manifest, occupancy, state, turn_files, turn_result
+from rackhand.remote import absence, drain, gate, manifest, occupancy, state, turn_files, turn_result
 from rackhand.remote.bring import Bringing, retire
 from rackhand.remote.problem import Problem
 from rackhand.remote.stopping import Stopping
@@ -121,6 +121,8 @@ class Turn:
         deadline = time.monotonic() + left_s
         while time.monotonic() < deadline:
             self.log.pulse()
+            if absence.is_over(self.base, self.run):
+                raise Failed("controller-silent", "the run that holds the servers stopped has no lease any more")
             asked = turn_files.order(self.base)
             if asked and asked["kind"] == "switch" and asked["run"] == self.run:
                 return None

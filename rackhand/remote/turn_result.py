@@ -74,6 +74,7 @@ def _outcome(base: Path, log: Log, verdict: str, failed: Failed | None, results:
         "out_s": log.out_s(),
         "start_s": max(starts, default=None),
         "back_s": round(time.time() - since, 2) if since and verdict == "restored" else None,
+        "cut_off": log.progress.get("cut_off"),
         "released": not failed or failed.code != "gpu-memory-held",
         "at": time.time(),
     }

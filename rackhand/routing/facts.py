@@ -10,6 +10,7 @@ class RouterFacts(Frozen):
 
     `foreign` says that somebody else has given HAProxy a configuration. `files` maps what lies there of ours to its
     digest, `addresses` the names that were asked for to what they are from there, empty where it does not find them.
+    `unheard` are the servers in service whose hosts do not answer it whether they drain.
     """
 
     pci: tuple[PciFunction, ...]
@@ -21,3 +22,4 @@ class RouterFacts(Frozen):
     running: str
     hosts: tuple[Fronted, ...]
     addresses: dict[str, str]
+    unheard: tuple[str, ...] = ()

@@ -43,6 +43,7 @@ class Request:
     include_usage: bool
     chat: bool
     id: str
+    fingerprint: str
 
     @property
     def prompt_tokens(self) -> int:
@@ -50,7 +51,7 @@ class Request:
         return len(self.prompt.encode())
 
 
-def read(body: dict[str, Any], *, chat: bool) -> Request:
+def read(body: dict[str, Any], *, chat: bool, fingerprint: str) -> Request:
     """Take a request apart. Raises KeyError, TypeError or ValueError where it is malformed."""
     prompt = _transcript(body["messages"]) if chat else body["prompt"]
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_TOKENS
@@ -62,6 +63,7 @@ def read(body: dict[str, Any], *, chat: bool) -> Request:
         include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         chat=chat,
         id=f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex[:16]}",
+        fingerprint=fingerprint,
     )
 
 
@@ -96,7 +98,14 @@ def usage(request: Request, count: int) -> dict[str, int]:
 def _envelope(request: Request, part: dict[str, Any], finish_reason: str | None, *, chunk: bool) -> dict[str, Any]:
     kind = ("chat.completion.chunk" if chunk else "chat.completion") if request.chat else "text_completion"
     choice = {"index": 0, **part, "logprobs": None, "finish_reason": finish_reason}
-    return {"id": request.id, "object": kind, "created": int(time.time()), "model": request.model, "choices": [choice]}
+    return {
+        "id": request.id,
+        "object": kind,
+        "created": int(time.time()),
+        "model": request.model,
+        "choices": [choice],
+        "system_fingerprint": request.fingerprint,
+    }
 
 
 def _transcript(messages: list[dict[str, str]]) -> str:

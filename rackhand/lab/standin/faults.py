@@ -5,6 +5,7 @@ the engine of that version or on that port. An unknown name ends the engine at o
 """
 
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,11 @@ class Engine:
 
     version: str
     port: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Say who answers, in the field of the API that is for it."""
+        return f"vllm-{self.version}-{socket.gethostname()}:{self.port}"
 
     def fault(self, name: str) -> str | None:
         """Return the argument of an active fault ("" without one), or None."""

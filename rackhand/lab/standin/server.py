@@ -85,7 +85,8 @@ class Handler(BaseHTTPRequestHandler):
             self._unknown()
             return
         try:
-            request = completion.read(json.loads(body), chat=kinds[self.path])
+            fingerprint = self.server.engine.fingerprint
+            request = completion.read(json.loads(body), chat=kinds[self.path], fingerprint=fingerprint)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._fail(HTTPStatus.BAD_REQUEST, f"malformed request: {error!r}", "BadRequestError")
             return

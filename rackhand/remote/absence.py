@@ -1,0 +1,25 @@
+"""Whether a controller that holds servers stopped is gone for good: it renews its lease as long as it lives."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rackhand.remote import command, state
+
+# A lease may run out while the host boots or the network is away: the controller has this long to be back, in seconds.
+PATIENCE_S = 300
+UPTIME = Path("/proc/uptime")
+
+
+def is_over(base: Path, run: str) -> bool:
+    """Tell whether nobody is left who would end the hold of this run; what it has begun here is let come to its end."""
+    held = state.lease(base)
+    if held is None:
+        return False  # nobody knows; the hold has an end of its own
+    late = time.time() > held["expires"] + PATIENCE_S and _uptime_s() > PATIENCE_S
+    return (late or held["run"] != run) and not command.busy()
+
+
+def _uptime_s() -> float:
+    return float(UPTIME.read_text().split()[0])
