@@ -14,7 +14,9 @@ from tests.lab.fault_stage import KEY, Stage
 GOOD = ("healthy", "unchanged")
 PROBE_S = 5
 # What a run says of a host that it lost sight of: what became of it, it cannot know.
-OUT_OF_SIGHT = ("connection-lost", "timeout", "turn-timeout", "internal")
+OUT_OF_SIGHT = ("connection-lost", "timeout", "turn-timeout")
+# What a report says where rackhand does not know what happened to it; no fault of the matrix is so strange.
+AT_A_LOSS = ("internal", "remote-crash")
 Standing = Mapping[str, Any]
 
 
@@ -98,6 +100,8 @@ def _rack(host: Mapping[str, Any], current: str, old: str) -> Iterator[str]:
         yield "healthy is what the report says of a host that serves the old release"
     if status == "rolled back" and current != old:
         yield "rolled back is what the report says of a host that serves the new release"
+    if at_a_loss := set(codes) & set(AT_A_LOSS):
+        yield f"the report is at a loss: {sorted(at_a_loss)}"
     known = status in GOOD or not set(codes) & set(OUT_OF_SIGHT)
     if known and status != "interrupted" and host["release"] != current:
         yield f"the report says {status} with {host['release'] or 'nothing'}, the host serves {current}"

@@ -22,10 +22,13 @@ for each in models/*; do [ "$each" = "models/$needed" ] || rm -rf "$each"; done
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """What is seen of a run from outside: what it printed, and the files of the GPU host, SSH or not."""
+    """What is seen of a run from outside: what it printed, and the files of the GPU host below `root`, SSH or not.
+
+    It is looked at often, and until the fault strikes: no boot comes in between.
+    """
 
     output: Path
-    inside: Callable[[], Path]
+    root: Path
 
     def printed(self) -> str:
         return self.output.read_text(errors="replace")
@@ -33,7 +36,7 @@ class Sight:
     def reads(self, path: str) -> str:
         """Return a file of the GPU host; empty where there is none, or the host is down."""
         try:
-            return (self.inside() / path).read_text(errors="replace")
+            return (self.root / path).read_text(errors="replace")
         except OSError:
             return ""
 

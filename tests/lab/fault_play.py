@@ -14,7 +14,7 @@ from tests.lab.fault_stage import Running, Stage
 REACH_S = 90
 # What a host may need by itself: a boot, systemd's pause before it starts a dead engine again, and a way back.
 BY_ITSELF_S = 60.0
-LOOK_S = 0.004
+LOOK_S = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def _settled(stage: Stage, result: Result, old: str, wrongs: tuple[str, ...]) ->
         found = tuple(unwell(stage, seen, known))
         if not found or time.monotonic() > deadline:
             return seen, (*wrongs, *found, *lies(stage, result, seen, old))
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 def _target(stage: Stage, result: Result, old: str) -> str:

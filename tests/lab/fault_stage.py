@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rackhand.lab.host import LabHost
 from tests.lab.deploying import Result, World
 from tests.lab.driver_state import NEW, OLD
 from tests.lab.fault_kinds import DISK, STANDIN_FAULTS, disk
-from tests.lab.fault_moments import FRONT, SPARE_PACKAGE, Sight
+from tests.lab.fault_moments import FRONT, RACK, SPARE_PACKAGE, Sight
 from tests.lab.routed import PUBLIC
 
 KEY = "sk-engines"
@@ -50,8 +51,8 @@ class Stage:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.models = [self._model(number) for number in range(2)]
         self.hosts = {
-            f"{self.name}-rack": {"lab_personality": "1xH100"},
-            f"{self.name}-front": {"lab_personality": "none"},
+            f"{self.name}-{RACK}": {"lab_personality": "1xH100"},
+            f"{self.name}-{FRONT}": {"lab_personality": "none"},
         }
         self.world = World(fleet=self.fleet, directory=self.directory, routers=(f"{self.name}-{FRONT}",))
 
@@ -60,16 +61,16 @@ class Stage:
         (place / "padding.txt").write_bytes(bytes([number]) * (8 << 20))
         return place
 
-    @property
+    @cached_property
     def rack(self) -> LabHost:
-        return self.fleet.host(f"{self.name}-rack")
+        return self.fleet.reserve(f"{self.name}-{RACK}")
 
-    @property
+    @cached_property
     def front(self) -> LabHost:
-        return self.fleet.host(f"{self.name}-{FRONT}")
+        return self.fleet.reserve(f"{self.name}-{FRONT}")
 
     def at(self, where: str) -> LabHost:
-        return self.fleet.host(f"{self.name}-{where}")
+        return {RACK: self.rack, FRONT: self.front}[where]
 
     @property
     def version(self) -> str:
@@ -134,7 +135,7 @@ class Stage:
         return Running(process=process, output=output, report=report)
 
     def sight(self, running: "Running") -> Sight:
-        return Sight(output=running.output, inside=lambda: Path(f"/proc/{self.rack.pid or 'none'}/root"))
+        return Sight(output=running.output, root=Path(f"/proc/{self.rack.pid or 'none'}/root"))
 
     def well(self) -> None:
         """Undo what any fault may have left."""
