@@ -22,6 +22,7 @@ from rackhand.progress import Progress
 from rackhand.renewal import Renewal, give_back
 from rackhand.rollout.board import Board
 from rackhand.rollout.conductor import Conductor
+from rackhand.rollout.waves import Waves
 from rackhand.run import HostRun
 from rackhand.settings import DEFAULTS
 
@@ -32,7 +33,8 @@ FAREWELL_S = 8
 class Run:
     """All hosts of this process's run; `finish` is called once at the end, however the end comes about.
 
-    `purpose` is "deploy" or "rollback". `conductor` is there once hosts may get their turns.
+    `purpose` is "deploy" or "rollback". `conductor` is there once hosts may get their turns; `foreseen` are the waves
+    of a run that only looks.
     """
 
     def __init__(self, write: Callable[[str], None], purpose: str = "deploy") -> None:
@@ -51,6 +53,7 @@ class Run:
         self.progress = Progress(write, self.board.takes)
         self.renewal = Renewal(self.id)
         self.conductor: Conductor | None = None
+        self.foreseen: Waves = ()
         self.terminated = 0
 
     @property

@@ -10,7 +10,8 @@ from typing import Protocol
 from rackhand.differences import differences
 from rackhand.outcome import HostOutcome, HostStatus, InstanceOutcome, Problem, RunOutcome, TurnOutcome, WaveOutcome
 from rackhand.plan import Plan
-from rackhand.rollout.conductor import Conductor
+from rackhand.rollout.conductor import Conductor, numbered
+from rackhand.rollout.waves import Waves
 from rackhand.run import GPU, HostRun
 from rackhand.shelf import Shelved
 
@@ -27,6 +28,7 @@ class Fleet(Protocol):
     unreachable: tuple[str, ...]
     executing: bool
     conductor: Conductor | None
+    foreseen: Waves
 
     @property
     def dry(self) -> bool: ...
@@ -35,7 +37,7 @@ class Fleet(Protocol):
 def of(run: Fleet) -> RunOutcome:
     """Freeze what happened until now."""
     finished = datetime.now(UTC)
-    waves = run.conductor.waves if run.conductor else ()
+    waves = run.conductor.waves if run.conductor else numbered(run.foreseen)
     blocked = any(host.refusal or host.problems for host in run.hosts.values())
     hosts = [_host(run, run.hosts[name], waves, blocked) for name in sorted(run.hosts)]
     hosts += [_unreachable(name) for name in run.unreachable]

@@ -12,7 +12,7 @@ from rackhand.outcome import HostOutcome, Problem, RunOutcome
 from rackhand.report_json import to_json
 from rackhand.report_memory import memory_lines
 from rackhand.report_table import overview
-from rackhand.report_turns import turn_lines, untouched
+from rackhand.report_turns import turn_lines, untouched, wave_lines
 from rackhand.terminal import clean
 from rackhand.verdict import verdict
 
@@ -32,8 +32,8 @@ def table(run: RunOutcome, width: int, colour: bool = False) -> str:
 
 def plan_text(run: RunOutcome) -> str:
     """Return the plan of every host in words, or the reasons why it has none, and the verdict."""
-    blocks = [_plan_lines(host) for host in run.hosts]
-    return "\n\n".join(["\n".join(block) for block in [*blocks, [verdict(run)]]])
+    blocks = [*(_plan_lines(host) for host in run.hosts), wave_lines(run)]
+    return "\n\n".join(["\n".join(block) for block in [*blocks, [verdict(run)]] if block])
 
 
 @dataclass(frozen=True, kw_only=True)

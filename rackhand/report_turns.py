@@ -21,6 +21,11 @@ def turn_lines(run: RunOutcome) -> Iterator[str]:
             yield clean(f"{hosts_of(len(names))} not touched{how}: {', '.join(names[:NAMED])}{more}")
 
 
+def wave_lines(run: RunOutcome) -> list[str]:
+    """Say which hosts would change together, in order; nothing where none would be out of service for a change."""
+    return [clean(f"wave {wave.number}: {', '.join(wave.hosts)}") for wave in run.waves]
+
+
 def untouched(run: RunOutcome) -> list[HostOutcome]:
     """Return the hosts to which a stopped rollout did not come."""
     return [host for host in run.hosts if run.stopped and host.status is HostStatus.NOT_RUN]

@@ -50,8 +50,8 @@ class HostRun:
     of the one that is current since the host's turn; None where the turn did not come to that.
 
     `order` is open on the host, `result` is what the host said of the last one. `turn_began_s` is when the host's turn
-    began, in seconds since the run did; `barred` says why the rollout did not let it begin. `lost` is why its lease is
-    no longer ours. `since` is time.monotonic at the run's beginning. `front` is what is wanted of the router that the
+    began, in seconds since the run did; `barred` says why the rollout did not let it begin. `wants_turn` is known before anything
+    runs. `lost` is why its lease is no longer ours. `since` is time.monotonic at the run's beginning. `front` is what is wanted of the router that the
     host is, beside its own servers (role GPU) or instead of any (role ROUTER); None where it is none.
     """
 
@@ -78,6 +78,7 @@ class HostRun:
     result: Mapping[str, Any] | None = None
     events: list[TurnEvent] = field(default_factory=list)
     verdict: Verdict | None = None
+    wants_turn: bool = False
     turn_began_s: float | None = None
     barred: str = ""
     gated: dict[str, InstanceOutcome] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from rackhand.renewal import give_back
 from rackhand.replicas import intent_of, result_of
 from rackhand.rollout.conductor import Conductor
 from rackhand.rollout.intent import Intent, Member, Result
+from rackhand.rollout.waves import plan_waves
 from rackhand.run import HostRun
 from rackhand.steps import Change, Step, blame, carry_out, decide, done
 
@@ -44,7 +45,11 @@ def take_turns(steps: Sequence[Titled]) -> Generator[FunctionCommand, None, None
         host.noop(TITLE)
         return
     if state.current_stage != StateStage.Execute:
-        if _foreseen(steps, current):
+        current.wants_turn = bool(_foreseen(steps, current))
+        if run.looks:
+            wanting = {name for name, each in run.hosts.items() if each.wants_turn}
+            run.foreseen = plan_waves(wanting, _fleet(run), rules(run))
+        if current.wants_turn:
             yield FunctionCommand(_end, (current,), {})
         return
     run.executing = current.live = True

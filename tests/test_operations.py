@@ -287,3 +287,12 @@ def test_a_server_that_was_left_drained_is_let_in_again_and_that_is_said(deploy:
     again = deploy({"a": host}, "-y").host("a")
     assert (again.status, [each.code for each in again.warnings]) == (HostStatus.UNCHANGED, ["readmitted"])
     assert {"step": "readmitted", "instances": ["llama-0"]}.items() <= host.ledger[-1].items()
+
+
+def test_a_dry_run_says_which_hosts_would_change_together(deploy: Deploy) -> None:
+    hosts = {name: PaperHost.bare() for name in "abc"}
+    still = PaperHost.bare()
+    deploy({"d": still}, "-y")
+    said = deploy({**hosts, "d": still}, "--dry", rollout_waves=(1, 2)).said
+    assert "wave 1: @fake/a\nwave 2: @fake/b, @fake/c\n" in said
+    assert "wave" not in deploy({"d": still}, "--dry").said

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rackhand import payload, survey
-from rackhand.remote import gpu, host
+from rackhand.remote import gpu, host, state
 from rackhand.remote import survey as remote
 from tests.surveys import VENV
 
@@ -122,3 +122,14 @@ def test_nodes_without_cpus_are_memory_alone_and_left_out(tmp_path: Path) -> Non
         {"node": 10, "cpus": "32-63", "memory_mib": 2048},
     ]
     assert gpu.nodes(str(tmp_path / "none")) == []
+
+
+def test_a_unit_starts_at_boot_when_its_link_is_there_whatever_systemd_remembers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `disable --no-reload` leaves UnitFileState=enabled in a unit that is still loaded."""
+    monkeypatch.setattr(state, "WANTS", tmp_path)
+    monkeypatch.setattr(state, "_run", lambda _: "LoadState=loaded\nUnitFileState=enabled\n")
+    assert state.unit("vllm@tiny-1.service")["enabled"] is False
+    (tmp_path / "vllm@tiny-1.service").symlink_to("/unit")
+    assert state.unit("vllm@tiny-1.service")["enabled"] is True

@@ -16,7 +16,6 @@ UNIT_FIELDS = (
     "LoadState",
     "ActiveState",
     "SubState",
-    "UnitFileState",
     "MainPID",
     "NRestarts",
     "InvocationID",
@@ -149,7 +148,8 @@ def unit(name: str) -> dict[str, Any]:
         "load": values.get("LoadState", ""),
         "active": values.get("ActiveState", ""),
         "sub": values.get("SubState", ""),
-        "enabled": values.get("UnitFileState", "") == "enabled",
+        # Not UnitFileState: systemd remembers that of a loaded unit beyond a `disable --no-reload`.
+        "enabled": (WANTS / name).is_symlink(),
         "restarts": int(values.get("NRestarts") or 0),
         "job": values.get("Job", "0") not in ("", "0"),
         "invocation": values.get("InvocationID", ""),

@@ -125,7 +125,7 @@ class Conductor:
 
     def _refuse(self, waves: Iterable[Sequence[str]], refusal: RackhandError) -> None:
         self.stopped = f"{refusal.where}: {refusal.what}"
-        self.waves = _outcomes(waves)
+        self.waves = numbered(waves)
         for wave in waves:
             for name in wave:
                 self._answers[name].set_exception(refusal)
@@ -144,7 +144,7 @@ class Conductor:
         self._settle(name, Verdict(admitted=True, began_s=began, ended_s=self._now(), result=result), error)
 
     def _go(self, standing: Standing, waves: Sequence[Sequence[str]]) -> None:
-        self.waves = _outcomes(waves)
+        self.waves = numbered(waves)
         self._board.planned(waves)
         for number, wave in enumerate(waves, start=1):
             self._wave(standing, number, list(wave))
@@ -227,5 +227,6 @@ class Conductor:
         return round(self._clock() - self._since, 1)
 
 
-def _outcomes(waves: Iterable[Sequence[str]]) -> tuple[WaveOutcome, ...]:
+def numbered(waves: Iterable[Sequence[str]]) -> tuple[WaveOutcome, ...]:
+    """Return waves as a report has them before they begin, numbered from 1."""
     return tuple(WaveOutcome(number=number, hosts=tuple(wave)) for number, wave in enumerate(waves, start=1))

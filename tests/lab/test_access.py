@@ -96,7 +96,7 @@ def test_a_host_that_loses_its_cable_is_reported_as_failed_in_one_line(torn: Res
     assert "the SSH connection is gone" in line
     assert "[connection-lost]" in line
     assert "run again: the deploy continues where it was" in line
-    assert torn.report["seconds"] < 150
+    assert torn.report["seconds"] < 300, "it is noticed long before any step's own deadline"
 
 
 def test_after_the_repair_the_next_run_finishes_what_is_missing(
@@ -109,7 +109,7 @@ def test_after_the_repair_the_next_run_finishes_what_is_missing(
     assert [healthy(result, name) for name in FLEET] == [True] * 4
     assert [result.host(name)["status"] for name in (GOOD, SUDO)] == ["unchanged"] * 2
     assert result.changed(SUDO) == []
-    assert "Driver | install, pin, hold" not in result.changed(PULLED)
+    assert result.changed(PULLED)[0] == "Engine | environment", "what was done before is not done again"
 
 
 def test_a_login_user_with_sudo_brought_the_uploads_and_owns_nothing(
