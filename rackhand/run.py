@@ -49,10 +49,11 @@ class HostRun:
     that lies on the host and was chosen. `before` is the one that was current when the run began. `serving` is the id
     of the one that is current since the host's turn; None where the turn did not come to that.
 
-    `order` is open on the host, `result` is what the host said of the last one. `turn_began_s` is when the host's turn
-    began, in seconds since the run did; `barred` says why the rollout did not let it begin. `wants_turn` is known before anything
-    runs. `lost` is why its lease is no longer ours. `since` is time.monotonic at the run's beginning. `front` is what is wanted of the router that the
-    host is, beside its own servers (role GPU) or instead of any (role ROUTER); None where it is none.
+    `order` is open on the host, `result` is what the host said of the last one. `turn_began_s` is when the host's
+    turn began, in seconds since the run did; `barred` says why the rollout did not let it begin. `wants_turn` is
+    known before anything runs. `lost` is why its lease is no longer ours. `since` is time.monotonic at the run's
+    beginning. `front` is what is wanted of the router that the host is, beside its own servers (role GPU) or
+    instead of any (role ROUTER); None where it is none.
     """
 
     name: str
