@@ -6,7 +6,7 @@ import contextlib
 import time
 from pathlib import Path
 
-from rackhand.remote import drain, gate, manifest, occupancy, release, turn_files, turn_result, units
+from rackhand.remote import drain, gate, manifest, occupancy, release, state, turn_files, turn_result, units
 from rackhand.remote.bring import Bringing, retire
 from rackhand.remote.problem import Problem
 from rackhand.remote.stopping import Stopping
@@ -15,6 +15,10 @@ from rackhand.remote.turn_log import Failed, Log
 HEALTH_S = 5
 # So many times within so many seconds going back is tried before the host is left to people.
 ATTEMPTS, ATTEMPTS_S = 5, 600
+DIED = "engine-died"
+# What the way back writes at most, and for how long it waits for that on a full disk: somebody has to come and free it.
+NEEDED_BYTES = 1 << 18
+SPACE_S, SPACE_POLL_S = 1800.0, 2.0
 
 
 class Back:
@@ -90,17 +94,46 @@ class Back:
 
     def _restore(self, failed: Failed) -> None:
         self.log.tell("restoring", detail=self.back)
-        bringing = Bringing(self.base, self.order, self.log, self.back)
-        try:
-            bringing.go()
-        except Failed as lost:
-            self.log.tell("failed", lost.instance, detail=f"{lost.code}: {lost.what}")
+        bringing, lost = self._patiently()
+        if lost and lost.code == DIED:
+            # What worked before may have died of something that is over: out of memory, a GPU that was not free yet.
+            bringing, lost = self._patiently()
+        if lost:
             both = Failed(failed.code, failed.what, failed.instance, failed.items + lost.items)
             turn_result.close(self.base, self.log, "lost", both, bringing.results)
             return
         with contextlib.suppress(OSError):
             turn_result.judge(self.base, self.log, self.back, "passed", bringing.results)
         turn_result.close(self.base, self.log, "restored", failed, bringing.results)
+
+    def _patiently(self) -> tuple[Bringing, Failed | None]:
+        """Bring the release before into service, and wait where a full disk is in the way of that."""
+        deadline = time.monotonic() + SPACE_S
+        while True:
+            try:
+                bringing, lost = self._bring_back()
+            except OSError:
+                if not self._full() or time.monotonic() > deadline:
+                    raise
+            else:
+                if lost is None or not self._full() or time.monotonic() > deadline:
+                    return bringing, lost
+            self.log.tell("restoring", detail=f"waiting for space on a full disk: {self.back}")
+            time.sleep(SPACE_POLL_S)
+
+    def _bring_back(self) -> tuple[Bringing, Failed | None]:
+        """Bring the release before into service; return how that failed, if it did."""
+        bringing = Bringing(self.base, self.order, self.log, self.back)
+        try:
+            bringing.go()
+        except Failed as lost:
+            self.log.tell("failed", lost.instance, detail=f"{lost.code}: {lost.what}")
+            return bringing, lost
+        return bringing, None
+
+    def _full(self) -> bool:
+        """Tell whether a disk that the way back writes to has no room for it."""
+        return any(turn_files.room(place) < NEEDED_BYTES for place in (self.base, state.UNIT.parent))
 
     def _stop_everything(self, failed: Failed) -> None:
         """Leave a clean host where nothing worked before."""

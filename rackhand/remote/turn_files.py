@@ -154,6 +154,12 @@ def close(base: Path) -> None:
     files.settle(base / "turn")
 
 
+def room(place: Path) -> int:
+    """Return how many bytes root may still write to a disk."""
+    disk = os.statvfs(place)
+    return disk.f_bfree * disk.f_frsize
+
+
 def forget(base: Path) -> None:
     """Take away what only an open order has."""
     for name in (PROGRESS, CONFIRMED, ABORT, ATTEMPTS, RESERVE, HEARD):

@@ -146,7 +146,13 @@ FAULTS: tuple[Fault, ...] = (
     Fault(name="controller killed", how="SIGKILL to pyinfra", strike=_kill_controller),
     Fault(name="power loss", how="the step's host is killed and booted again", strike=_power),
     Fault(name="reboot", how="systemctl reboot on the step's host", strike=_reboot),
-    Fault(name="disk full", how="the whole disk of the step's host has no byte left", strike=_fill, heal=_empty),
+    Fault(
+        name="disk full",
+        how="for 12 s the whole disk of the step's host has no byte left",
+        strike=_fill,
+        heal=_empty,
+        lasts_s=12,
+    ),
     Fault(name="engine dies", how="SIGKILL to the engine that is there, or the next one to come", strike=_die),
     Fault(
         name="engine hangs",

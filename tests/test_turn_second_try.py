@@ -1,0 +1,60 @@
+"""What worked must not stay out of service for bad luck on the way back: an engine that dies, a disk that is full."""
+
+import pytest
+
+from rackhand.remote import turn_files
+from tests.turn_host import TurnHost, host
+
+__all__ = ["host"]
+
+
+def falls_back(host: TurnHost, deaths: int) -> None:
+    """Let a release fail its gate, and let the one before die so many times when it is brought back."""
+    for name in ("old", "new"):
+        host.has(name, ["GPU-a"])
+    host.serves("old")
+    before = host.engines["tiny-0"].starts
+    host.breaks = {"new": "mute"}
+
+    def die(host: TurnHost) -> None:
+        engine = host.engines["tiny-0"]
+        # The new release was the first start; each further one is on the way back.
+        again = engine.starts - before - 1
+        host.breaks = {"new": "mute", **({"old": "dies"} if 1 <= again <= deaths else {})}
+
+    host.on_tick = die
+    host.begins("new")
+    assert host.works() is None
+
+
+def test_an_engine_that_dies_once_on_the_way_back_serves_in_the_end(host: TurnHost) -> None:
+    falls_back(host, deaths=1)
+    assert host.result()["verdict"] == "restored"
+    assert host.in_service() == {"tiny-0"}
+    assert host.phases().count("restoring") == 1
+
+
+def test_an_engine_that_dies_again_and_again_is_lost(host: TurnHost) -> None:
+    falls_back(host, deaths=9)
+    assert host.result()["verdict"] == "lost"
+    assert host.result()["code"] == "gate-tokens"
+    assert host.in_service() == set()
+
+
+def test_a_disk_without_any_room_is_waited_for_on_the_way_back(host: TurnHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("old", "new"):
+        host.has(name, ["GPU-a"])
+    host.serves("old")
+    host.breaks = {"new": "mute"}
+    monkeypatch.setattr(turn_files, "room", lambda _: 0 if host.full else 1 << 30)
+    begun = host.now
+
+    def fill(host: TurnHost) -> None:
+        host.full = "failed" in host.phases() and host.now < begun + 300
+
+    host.on_tick = fill
+    host.begins("new")
+    assert host.works() is None
+    assert host.now > begun + 300
+    assert host.result()["verdict"] == "restored"
+    assert (host.link("current"), host.in_service()) == ("old", {"tiny-0"})
