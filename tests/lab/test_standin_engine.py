@@ -1,6 +1,7 @@
 """The stand-in engine answers like the real one, as far as the gate and clients can see."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,14 @@ def test_a_stream_brings_one_event_per_token_and_an_end(host: Host) -> None:
     assert events[-1] == "[DONE]"
     assert json.loads(events[-2])["usage"]["completion_tokens"] == 5
     assert [json.loads(event)["choices"][0]["finish_reason"] for event in events[:5]] == [None] * 4 + ["length"]
+
+
+def test_each_answer_says_which_engine_gave_it(host: Host) -> None:
+    host.serves()
+    who = f"vllm-{VERSION}-{socket.gethostname()}:{host.port}"
+    assert json.loads(host.completes()[1])["system_fingerprint"] == who
+    first = host.completes(stream=True)[1].splitlines()[0].removeprefix("data: ")
+    assert json.loads(first)["system_fingerprint"] == who
 
 
 def test_it_chats(host: Host) -> None:
