@@ -22,14 +22,17 @@ def install(host: HostRun) -> Change | None:
     if packages is None or _installed(host.survey(), packages, driver.version):
         return None
     _refuse_mismatch(host, driver.version)
-    summary = f"install {driver.version} ({', '.join(packages.install)}), pin and hold"
-    return Change(summary=summary, apply=lambda: _put(host, packages, driver.version), together=True)
+    there = _versions_right(host.survey(), packages, driver.version)
+    what = "put back the hold on" if there else "install"
+    summary = f"{what} {driver.version} ({', '.join(packages.install)}), pin and hold"
+    return Change(summary=summary, apply=lambda: _put(host, packages, driver.version), together=not there)
 
 
 def _put(host: HostRun, packages: DriverSet, version: str) -> None:
-    """Have the host drained and stopped, and the packages of the driver put onto it."""
+    """Put the packages of the driver onto the host; before any of them changes, its servers are drained and stopped."""
     settings = host.intent.settings
-    switch.hold(host, _hold_s(settings))
+    if not _versions_right(host.survey(), packages, version):
+        switch.hold(host, _hold_s(settings))
     host.board.phase(host.name, "driver")
     with host.waiting(f"driver {version}", settings.driver_install_timeout_s, log="driver"):
         host.call(
@@ -103,9 +106,12 @@ def _refuse_mismatch(host: HostRun, version: str) -> None:
 
 def _installed(seen: Survey, packages: DriverSet, version: str) -> bool:
     """Every package that was asked for has the version, and every member of the set is on hold."""
-    have, held = seen.packages.installed, seen.packages.held
-    members = [name for name in have if any(fnmatch(name, pattern) for pattern in packages.pinned)]
-    return all(upstream(have.get(name, "")) == version for name in packages.install) and set(members) <= set(held)
+    members = [name for name in seen.packages.installed if any(fnmatch(name, each) for each in packages.pinned)]
+    return _versions_right(seen, packages, version) and set(members) <= set(seen.packages.held)
+
+
+def _versions_right(seen: Survey, packages: DriverSet, version: str) -> bool:
+    return all(upstream(seen.packages.installed.get(name, "")) == version for name in packages.install)
 
 
 def _key_url(packages: DriverSet, settings: Settings) -> str:

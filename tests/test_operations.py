@@ -296,3 +296,13 @@ def test_a_dry_run_says_which_hosts_would_change_together(deploy: Deploy) -> Non
     said = deploy({**hosts, "d": still}, "--dry", rollout_waves=(1, 2)).said
     assert "wave 1: @fake/a\nwave 2: @fake/b, @fake/c\n" in said
     assert "wave" not in deploy({"d": still}, "--dry").said
+
+
+def test_a_hold_that_was_taken_off_is_put_back_while_the_servers_serve(deploy: Deploy) -> None:
+    host = PaperHost.bare()
+    deploy({"a": host}, "-y")
+    host.facts["packages"]["held"] = []
+    result = deploy({"a": host}, "-y")
+    assert result.outcome.good
+    assert host.changing == ["driver.install"]
+    assert "put back the hold on" in next(each.summary for each in result.host("a").steps if each.changed)
