@@ -45,34 +45,35 @@ class Scene:
 
 def play(stage: Stage, pair: Pair) -> Outcome:
     """Play a pair, from a host that serves to a host that serves."""
-    begun, before = time.monotonic(), standing(stage.rack)
-    old = release(before)
+    begun, old = time.monotonic(), release(standing(stage.rack))
     _prepare(stage, pair)
     running = stage.begin()
-    scene = Scene(
+    scene = _scene(stage, pair, running)
+    reached = _strike(stage, pair, running, scene)
+    result = running.end()
+    pair.fault.heal(scene)
+    stage.well()
+    seen, wrongs = _settled(stage, result, old)
+    wrongs = (*(() if reached else ("the step was not reached",)), *wrongs, *_again(stage, result))
+    return Outcome(
+        pair=pair.name,
+        seconds=round(time.monotonic() - begun, 1),
+        status=result.status,
+        how=_how(stage, result),
+        current="old" if release(seen) == old else "new",
+        wrongs=wrongs,
+        printed=result.printed if wrongs else "",
+    )
+
+
+def _scene(stage: Stage, pair: Pair, running: Running) -> Scene:
+    return Scene(
         rack=stage.rack,
         front=stage.front,
         at=stage.at(pair.moment.where),
         group=running.process.pid,
         new=stage.version,
         bad=pair.moment.breaks,
-    )
-    reached = _strike(stage, pair, running, scene)
-    result = running.end()
-    pair.fault.heal(scene)
-    stage.well()
-    wrongs: tuple[str, ...] = () if reached else ("the step was not reached",)
-    seen, wrongs = _settled(stage, result, old, wrongs)
-    how = _how(stage, result)
-    wrongs += _again(stage, result)
-    return Outcome(
-        pair=pair.name,
-        seconds=round(time.monotonic() - begun, 1),
-        status=result.status,
-        how=how,
-        current="old" if release(seen) == old else "new",
-        wrongs=wrongs,
-        printed=result.printed if wrongs else "",
     )
 
 
@@ -99,19 +100,18 @@ def _strike(stage: Stage, pair: Pair, running: Running, scene: Scene) -> bool:
     return True
 
 
-def _settled(stage: Stage, result: Result, old: str, wrongs: tuple[str, ...]) -> tuple[Standing, tuple[str, ...]]:
+def _settled(stage: Stage, result: Result, old: str) -> tuple[Standing, tuple[str, ...]]:
     """Give the host time to act by itself, and name what is wrong after that."""
     deadline = time.monotonic() + BY_ITSELF_S
     while True:
         seen = standing(stage.rack)
-        known = frozenset({old, _target(stage, result, old)})
-        found = tuple(unwell(stage, seen, known))
+        found = tuple(unwell(stage, seen, frozenset({old, _target(stage, old)})))
         if not found or time.monotonic() > deadline:
-            return seen, (*wrongs, *found, *lies(stage, result, seen, old))
+            return seen, (*found, *lies(stage, result, seen, old))
         time.sleep(1)
 
 
-def _target(stage: Stage, result: Result, old: str) -> str:
+def _target(stage: Stage, old: str) -> str:
     """Name the release that the run was to bring: the newest on the host."""
     listed = inside(stage.rack, "ls -t /opt/rackhand/releases").split()
     return next((name for name in listed if name != old), old)

@@ -105,6 +105,13 @@ class Stage:
         result = self.deploy()
         assert result.status == 0, result.printed
 
+    def repair(self) -> None:
+        """Let the next pair begin with a host that serves, after one that did not."""
+        self.well()
+        self.turn(())
+        result = self.deploy()
+        assert result.status == 0, result.printed
+
     def clear(self) -> None:
         """Take both hosts and their disks away."""
         for name in self.hosts:
