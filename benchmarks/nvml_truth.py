@@ -1,0 +1,122 @@
+"""Record what our probe, nvidia-smi and the driver say of the same GPUs, on a host that has some.
+
+Run there: `python3 benchmarks/nvml_truth.py FOLDER` (needs nvidia-ml-py and nothing else). `tests/test_nvml_truth.py`
+holds the recorded files against each other. Raw answers are kept too: type, value or error code of each call.
+"""
+
+import ctypes
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pynvml
+
+from rackhand.remote import gpu, nvml
+
+# What the probe asks of a GPU, and what the health of one will be read from; arguments after the handle.
+CALLS: tuple[tuple[str, tuple[Any, ...]], ...] = (
+    ("nvmlDeviceGetUUID", ()),
+    ("nvmlDeviceGetName", ()),
+    ("nvmlDeviceGetPciInfo", ()),
+    ("nvmlDeviceGetMemoryInfo", (pynvml.nvmlMemory_v2,)),
+    ("nvmlDeviceGetCudaComputeCapability", ()),
+    ("nvmlDeviceGetMigMode", ()),
+    ("nvmlDeviceGetMaxMigDeviceCount", ()),
+    ("nvmlDeviceGetMigDeviceHandleByIndex", (0,)),
+    ("nvmlDeviceGetEccMode", ()),
+    ("nvmlDeviceGetPowerManagementLimit", ()),
+    ("nvmlDeviceGetComputeRunningProcesses", ()),
+    ("nvmlDeviceGetNvLinkState", (0,)),
+    ("nvmlDeviceGetNvLinkState", (17,)),
+    ("nvmlDeviceGetNvLinkState", (18,)),
+    ("nvmlDeviceGetNvLinkRemoteDeviceType", (0,)),
+    ("nvmlDeviceGetNvLinkRemotePciInfo", (0,)),
+    ("nvmlDeviceGetRemappedRows", ()),
+    ("nvmlDeviceGetRetiredPagesPendingStatus", ()),
+    ("nvmlDeviceGetTotalEccErrors", (1, 0)),
+    ("nvmlDeviceGetTotalEccErrors", (1, 1)),
+    ("nvmlDeviceGetCurrPcieLinkGeneration", ()),
+    ("nvmlDeviceGetMaxPcieLinkGeneration", ()),
+    ("nvmlDeviceGetCurrPcieLinkWidth", ()),
+    ("nvmlDeviceGetMaxPcieLinkWidth", ()),
+    ("nvmlDeviceGetCurrentClocksEventReasons", ()),
+    ("nvmlDeviceGetPersistenceMode", ()),
+    ("nvmlDeviceGetPowerManagementLimitConstraints", ()),
+    ("nvmlDeviceGetGpuFabricInfo", ()),
+)
+SYSTEM = ("nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion_v2", "nvmlDeviceGetCount")
+
+
+def main(folder: Path) -> None:
+    """Write probe.json, nvidia-smi.xml, calls.json and cuda.json into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "probe.json", {"driver": gpu.driver(), "nvml": nvml.probe()})
+    shown = subprocess.run(["nvidia-smi", "-q", "-x"], capture_output=True, text=True, check=True)
+    (folder / "nvidia-smi.xml").write_text(shown.stdout)
+    _write(folder / "calls.json", calls())
+    _write(folder / "cuda.json", cuda())
+
+
+def calls() -> list[dict[str, Any]]:
+    """Return what each call answers for the first GPU, and for a GPU that is not there."""
+    pynvml.nvmlInit()
+    try:
+        found = [{"call": name, "arguments": [], **_answer(getattr(pynvml, name))} for name in SYSTEM]
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        for name, arguments in CALLS:
+            found.append({"call": name, "arguments": list(arguments), **_asked(name, handle, arguments)})
+        found.append({"call": "nvmlDeviceGetHandleByIndex", "arguments": [99], **_answer(_beyond)})
+        return found
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def cuda() -> dict[str, int]:
+    """Initialise CUDA as an engine does: the result, and how many devices it sees."""
+    library, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(-1)
+    result = library.cuInit(0)
+    return {"cuInit": result, "cuDeviceGetCount": library.cuDeviceGetCount(ctypes.byref(count)), "count": count.value}
+
+
+def _beyond() -> object:
+    return pynvml.nvmlDeviceGetHandleByIndex(99)
+
+
+def _asked(name: str, handle: object, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    function = getattr(pynvml, name, None)
+    if function is None:
+        return {"error": "not in this nvidia-ml-py"}
+    return _answer(lambda: function(handle, *arguments))
+
+
+def _answer(read: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        value = read()
+    except pynvml.NVMLError as error:
+        return {"error": int(error.value)}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"type": type(value).__name__, "value": _plain(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ctypes.Structure):
+        return {name: _plain(getattr(value, name)) for name, *_ in value._fields_}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, (int, float, str, type(None))) else repr(type(value).__name__)
+
+
+def _write(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
