@@ -34,7 +34,7 @@ Record = Mapping[str, Mapping[str, Any]]
 
 
 def recorded(path: Path = RECORD) -> Record:
-    """Return what came of each pair when the whole matrix was run last, by the pair's name."""
+    """Return what came of each pair when it was recorded last, by the pair's name."""
     found = json.loads(path.read_text()) if path.exists() else []
     return {each["pair"]: each for each in found}
 
@@ -44,11 +44,23 @@ def table(record: Record) -> str:
     played = [pair for pair in PAIRS if pair.name in record]
     wrong = [pair for pair in played if record[pair.name]["wrongs"]]
     seconds = sum(record[pair.name]["seconds"] for pair in played)
-    whole = f"The whole matrix, as it was run last: {figures(played)}. {len(wrong)} pairs ended with something wrong."
-    mean = f" A pair took {seconds / len(played):.0f} s in the mean." if played else ""
-    parts = [HEAD, whole + mean, f"Each run of the tests: {figures(covering(PAIRS, 0))}.", PROCESS]
+    whole = f"What is recorded below: {figures(played)}. {len(wrong)} of these pairs ended with something wrong."
+    mean = f" A pair took {seconds / len(played):.0f} s in the mean, on a busy machine." if played else ""
+    rest = f" {len(PAIRS) - len(played)} pairs have not been recorded yet." if len(played) < len(PAIRS) else ""
+    parts = [
+        HEAD,
+        whole + mean + rest + _wrong(record),
+        f"Each run of the tests: {figures(covering(PAIRS, 0))}.",
+        PROCESS,
+    ]
     parts += ["## Steps and faults", _grid(record), _reasons(), "## Steps", _steps(), "## Faults", _faults()]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def _wrong(record: Record) -> str:
+    """Name the pairs that ended with something wrong."""
+    found = [f"- **{name}**: {'; '.join(each['wrongs'])}" for name, each in record.items() if each["wrongs"]]
+    return "\n\n" + "\n".join(found) if found else ""
 
 
 def _grid(record: Record) -> str:
