@@ -114,3 +114,14 @@ def held(host: TurnHost, lease: dict[str, object]) -> dict[str, object]:
     host.begins("", kind="hold", hold_s=900)
     assert host.works() is None
     return host.result()
+
+
+def test_instances_that_share_a_gpu_all_run_in_the_end(host: TurnHost) -> None:
+    host.has("old", A)
+    host.serves("old")
+    host.has("new", A, A, starts_after={"tiny-1": "tiny-0"})
+    host.begins("new")
+    assert host.works() is None
+    assert host.result()["verdict"] == "accepted"
+    assert host.in_service() == {"tiny-0", "tiny-1"}
+    assert host.phases().count("start") == 2

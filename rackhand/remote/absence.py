@@ -8,7 +8,7 @@ from pathlib import Path
 from rackhand.remote import command, state
 
 # A lease may run out while the host boots or the network is away: the controller has this long to be back, in seconds.
-PATIENCE_S = 300
+PATIENCE_S = 120
 UPTIME = Path("/proc/uptime")
 
 

@@ -46,6 +46,8 @@ class Bringing:
         serves = any(occupancy.runs(unit) for unit in units_here.values())
         for group in occupancy.groups(stale, self.order["at_once"] if self.log.gentle and serves else ALL):
             self._replace(group)
+            # Those that share a GPU with the next group stay: both belong to this release.
+            self.spared |= {item["name"] for item in group}
         self._retire()
         self._switch()
         self._keep(kept)

@@ -43,8 +43,8 @@ def test_a_forecast_that_holds_is_shown_and_kept_beside_the_release_and_in_the_l
     assert record["reported"]["kv_tokens"] == found["reported_tokens"]
     assert record["predicted_tokens"] == found["predicted_tokens"]
     ledger = [json.loads(line) for line in rack.does("cat /opt/rackhand/ledger.jsonl").splitlines()]
-    gate = next(line for line in ledger if line["step"] == "gate")
-    assert gate["memory"]["tiny-0"]["kv_tokens"] == found["reported_tokens"]
+    noted = next(line for line in ledger if line["step"] == "measured")
+    assert noted["memory"]["tiny-0"]["kv_tokens"] == found["reported_tokens"]
     print(found["words"])
 
 

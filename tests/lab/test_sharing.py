@@ -66,6 +66,6 @@ def test_one_that_was_stopped_is_not_waited_for(rack: Rack) -> None:
 
 def test_one_share_less_takes_its_drop_in_away(rack: Rack) -> None:
     result = rack.serves(**{**SHARED, "serve_instances": 4})
-    assert "Service | retire" in result.changed("sharing")
+    assert "Switch | drain, stop, start, gate" in result.changed("sharing")
     left = rack.does("ls /etc/systemd/system/vllm@*.service.d/rackhand.conf").split()
     assert [path.split("@")[1].split(".")[0] for path in left] == list(NAMES[:4])
