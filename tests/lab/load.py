@@ -36,12 +36,16 @@ class Asked:
 
 @dataclass(kw_only=True)
 class Load:
-    """Clients that each ask for one thing after the other, as their kinds go; `most` bounds what all of them ask."""
+    """Clients that each ask for one thing after the other, as their kinds go; `most` bounds what all of them ask.
+
+    After each answer a client thinks for `pause_s`.
+    """
 
     url: str
     key: str
     clients: Sequence[Sequence[Kind]]
     most: int
+    pause_s: float = 0.0
     ended: list[Asked] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -73,7 +77,7 @@ class Load:
                 return
             asked = await _ask(line, kind)
             self.ended.append(asked)
-            await asyncio.sleep(PAUSE_S if asked.failure else 0)
+            await asyncio.sleep(PAUSE_S if asked.failure else self.pause_s)
 
 
 async def _ask(line: AsyncOpenAI, kind: Kind) -> Asked:
@@ -87,7 +91,9 @@ async def _ask(line: AsyncOpenAI, kind: Kind) -> Asked:
 
 
 def _wished(kind: Kind) -> dict[str, object]:
-    return {"model": "tiny", "prompt": "hi", "max_tokens": kind.tokens, "extra_body": {"ignore_eos": True}}
+    # Greedy: for its first sampled token a real engine on a CPU compiles for half a minute.
+    wished = {"model": "tiny", "prompt": "hi", "max_tokens": kind.tokens, "temperature": 0}
+    return {**wished, "extra_body": {"ignore_eos": True}}
 
 
 async def _plain(line: AsyncOpenAI, kind: Kind) -> tuple[str, int]:
