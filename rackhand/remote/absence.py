@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rackhand.remote import command, state
 
-# A lease may run out while the host boots or the network is away: the controller has this long to be back, in seconds.
-PATIENCE_S = 120
+# A lease may run out while the host boots or the network is away. The controller renews it three times in its life, so
+# half a life after that it would have been heard, and never sooner than this, in seconds.
+PATIENCE_S = 60
 UPTIME = Path("/proc/uptime")
 
 
@@ -17,7 +18,8 @@ def is_over(base: Path, run: str) -> bool:
     held = state.lease(base)
     if held is None:
         return False  # nobody knows; the hold has an end of its own
-    late = time.time() > held["expires"] + PATIENCE_S and _uptime_s() > PATIENCE_S
+    patience_s = max(PATIENCE_S, held.get("seconds", 0) / 2)
+    late = time.time() > held["expires"] + patience_s and _uptime_s() > patience_s
     return (late or held["run"] != run) and not command.busy()
 
 

@@ -34,7 +34,8 @@ def take(root: str, lease: dict[str, Any]) -> dict[str, Any]:
         if before and before["expires"] > now and not lease["break"] and before["run"] != lease.get("ended"):
             raise _leased(before)
         since = now if before or not held else held["since"]
-        _write(root, {**{name: lease.get(name) for name in WHO}, "since": since, "expires": now + lease["seconds"]})
+        limits = {"since": since, "expires": now + lease["seconds"], "seconds": lease["seconds"]}
+        _write(root, {**{name: lease.get(name) for name in WHO}, **limits})
     if before:
         how = "ended" if before["run"] == lease.get("ended") else "broken" if before["expires"] > now else "expired"
         entry = {"run": lease["run"], "step": "lease", "verdict": how, "by": lease["owner"], "before": before}
@@ -48,7 +49,7 @@ def renew(root: str, run: str, seconds: int) -> None:
         held = state.lease(Path(root))
         if not held or held["run"] != run:
             raise lost(held)
-        _write(root, {**held, "expires": time.time() + seconds})
+        _write(root, {**held, "expires": time.time() + seconds, "seconds": seconds})
 
 
 def look(root: str) -> dict[str, Any] | None:

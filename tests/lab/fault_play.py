@@ -13,7 +13,7 @@ from tests.lab.fault_stage import Running, Stage
 
 REACH_S = 90
 # What a host may need by itself: a boot, systemd's pause before it starts a dead engine again, and a way back.
-BY_ITSELF_S = 60.0
+BY_ITSELF_S = 120.0
 LOOK_S = 0.01
 
 
