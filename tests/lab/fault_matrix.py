@@ -99,7 +99,7 @@ PAIRS: tuple[Pair, ...] = tuple(pair for pair in POSSIBLE if not reason(pair))
 
 
 def covering(pairs: Sequence[Pair], seed: int, per_step: int = PER_STEP) -> tuple[Pair, ...]:
-    """Choose so many faults for each step, evenly of all faults, those first that fit few steps; a seed begins elsewhere.
+    """Choose so many faults for each step, evenly of all faults, those first that fit few steps; seeds differ.
 
     Every step is in it, and every fault.
     """
