@@ -125,3 +125,19 @@ def test_instances_that_share_a_gpu_all_run_in_the_end(host: TurnHost) -> None:
     assert host.result()["verdict"] == "accepted"
     assert host.in_service() == {"tiny-0", "tiny-1"}
     assert host.phases().count("start") == 2
+
+
+@pytest.mark.parametrize("fault", ["mute", "hangs"])
+def test_an_engine_that_failed_its_gate_is_not_waited_for_and_one_that_served_is_never_killed(
+    host: TurnHost, fault: str
+) -> None:
+    host.breaks = {"new": fault}
+    host.has("old", A)
+    host.serves("old")
+    host.has("new", A)
+    host.begins("new")
+    assert host.works() is None
+    assert host.result()["verdict"] == "restored"
+    kill = host.asked.index("kill SIGKILL vllm@tiny-0.service")
+    assert [each for each in host.asked[:kill] if each.startswith("stop")] == ["stop vllm@tiny-0.service"] * 2
+    assert sum(each.startswith("kill") for each in host.asked) == 1

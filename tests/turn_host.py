@@ -220,8 +220,9 @@ class TurnHost:
         file = self.place / "systemd" / state.UNIT.name
         self.loaded = file.read_text() if file.exists() else ""
 
-    def _kill(self, *_: str) -> None:
-        self.started = False
+    def _kill(self, *words: str) -> None:
+        if state.PROGRAM in words:
+            self.started = False
 
     def variable(self, pid: int, name: str) -> str:
         engine = next((each for each in self.engines.values() if pid and each.pid == pid), Engine())

@@ -78,7 +78,8 @@ class Bringing:
 
     def _start(self, group: list[Instance]) -> dict[str, Any]:
         names = sorted(item["name"] for item in group)
-        self.log.remember(touched=True, starting=names)
+        unproven = sorted({*self.log.progress.get("unproven", ()), *names})
+        self.log.remember(touched=True, starting=names, unproven=unproven)
         for name in names:
             drain.say(name, drain.DRAIN)
         self.log.tell("start", *names)
@@ -109,6 +110,7 @@ class Bringing:
 
     def _serve(self, name: str) -> None:
         self.log.tell("gated", name)
+        self.log.remember(unproven=[each for each in self.log.progress.get("unproven", ()) if each != name])
         drain.say(name, drain.READY)
         self.log.back(name)
         self.log.tell("serving", name)

@@ -30,12 +30,19 @@ class Stopping:
             self.log.out(names)
             for name in names:
                 drain.say(name, drain.DRAIN)
+            self._kill_unproven(names)
             units.stop(names, self.order["stop_timeout_s"] + MARGIN_S, disable)
             self.log.tell("stopped", *names)
             left = leaving.wait(self.log.pulse)
         if left and self.log.gentle:
             raise Failed("gpu-memory-held", left, names[0])
         self.log.tell("freed", *names, detail=left)
+
+    def _kill_unproven(self, names: list[str]) -> None:
+        """End at once what failed before anybody was let in: it may hang on the gate's own request."""
+        unproven = [name for name in names if name in self.log.progress.get("unproven", ())]
+        if unproven and not self.log.gentle:
+            units.kill(unproven)
 
     def _drain(self, instances: list[Instance]) -> None:
         """Let running requests end, for as long as is allowed."""
