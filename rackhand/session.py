@@ -10,6 +10,7 @@ from typing import Any
 
 from paramiko import SSHException
 from pyinfra.api import Host, QuoteString, StringCommand
+from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.local import LocalConnector
 from pyinfra.connectors.util import CommandOutput
 
@@ -133,6 +134,11 @@ class Session:
             stored = self.host.put_file(str(source), destination)
         except GONE as error:
             raise self._lost(error) from None
+        except ConnectError as error:
+            if not self._alive():
+                raise self._lost(error) from None
+            what = f"could not upload {source.name}: {error}"
+            raise self._error("upload", what, "enable the SFTP subsystem of the host's sshd") from None
         if not stored:
             raise self._error(
                 "upload",

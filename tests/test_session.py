@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from paramiko import SSHException
 from pyinfra.api import QuoteString, StringCommand
+from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from rackhand import payload
@@ -197,3 +198,15 @@ def test_a_host_that_does_not_come_back_is_given_up_in_time() -> None:
 def test_the_loader_survives_pyinfras_own_quoting() -> None:
     quoted = StringCommand(QuoteString(payload.LOADER)).get_raw_value()
     assert shlex.split(quoted) == [payload.LOADER]
+
+
+@pytest.mark.parametrize(("alive", "code"), [(True, "upload"), (False, "connection-lost")])
+def test_an_upload_that_finds_no_file_transfer_says_whether_the_host_is_gone(alive: bool, code: str) -> None:
+    def answer(text: str, _: dict[str, Any]) -> Answer:
+        if text == "put":
+            raise ConnectError("Unable to establish SFTP connection.")
+        return alive, output()
+
+    with pytest.raises(RackhandError) as caught:
+        session(answer)[0].put(Path("model"), "/incoming/model")
+    assert caught.value.code == code
