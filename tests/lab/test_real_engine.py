@@ -147,8 +147,9 @@ def test_a_killed_engine_core_ends_with_status_0_and_systemd_starts_it_again(rea
     assert result.changed("real") == []
 
 
-def test_a_model_that_dies_at_its_first_completion_is_not_believed(real: Real, deployed: Result) -> None:
+def test_a_model_that_dies_at_its_first_completion_is_not_believed_and_the_one_before_serves_again(real: Real, deployed: Result) -> None:
     broken = tiny_model.build(real.rack.world.directory / "broken", head_dim=16)
+    before = real.rack.does("readlink /opt/rackhand/current")
     result = real.deploys(model_path=str(broken))
     print(json.dumps(result.host("real")["problems"], indent=1))
     assert result.status == 1, result.printed
@@ -158,4 +159,7 @@ def test_a_model_that_dies_at_its_first_completion_is_not_believed(real: Real, d
     assert problem["what"].startswith("the engine ")
     assert "head_dim=16" in problem["what"]
     assert "Unsupported CPU attention configuration" in "\n".join(problem["evidence"])
-    assert real.rack.left() == []
+    assert result.host("real")["status"] == "rolled back"
+    assert real.rack.does("readlink /opt/rackhand/current") == before
+    assert real.rack.left() == ["tiny-0 active", "tiny-0 enabled"]
+    assert [each["gate"] for each in result.host("real")["instances"]] == ["passed"]
