@@ -147,7 +147,9 @@ def test_a_killed_engine_core_ends_with_status_0_and_systemd_starts_it_again(rea
     assert result.changed("real") == []
 
 
-def test_a_model_that_dies_at_its_first_completion_is_not_believed_and_the_one_before_serves_again(real: Real, deployed: Result) -> None:
+def test_a_model_that_dies_at_its_first_completion_is_not_believed_and_the_one_before_serves_again(
+    real: Real, deployed: Result
+) -> None:
     broken = tiny_model.build(real.rack.world.directory / "broken", head_dim=16)
     before = real.rack.does("readlink /opt/rackhand/current")
     result = real.deploys(model_path=str(broken))
