@@ -4,6 +4,7 @@ Run there: `python3 benchmarks/nvml_truth.py FOLDER` (needs nvidia-ml-py and not
 holds the recorded files against each other. Raw answers are kept too: type, value or error code of each call.
 """
 
+import argparse
 import ctypes
 import json
 import subprocess
@@ -52,8 +53,11 @@ CALLS: tuple[tuple[str, tuple[Any, ...]], ...] = (
 SYSTEM = ("nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion_v2", "nvmlDeviceGetCount")
 
 
-def main(folder: Path) -> None:
+def main() -> None:
     """Write probe.json, nvidia-smi.xml, calls.json and cuda.json into the folder."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="where to put what was said")
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "probe.json", {"driver": gpu.driver(), "nvml": nvml.probe()})
     shown = subprocess.run(["nvidia-smi", "-q", "-x"], capture_output=True, text=True, check=True)
@@ -119,4 +123,4 @@ def _write(path: Path, content: object) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
