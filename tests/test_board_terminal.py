@@ -5,16 +5,19 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 COLUMNS, ROWS = 72, 40
+LONGEST_S = 60
 LONG = "a long line of somebody else " * 6  # as in board_run.py, which patches whatever imports it
 CONTROL = re.compile(r"\x1b\[(\??[0-9;]*)([A-Za-z])")
 
@@ -94,14 +97,26 @@ def ran(end: str) -> tuple[Screen, int]:
     command = [sys.executable, "-m", "tests.board_run", end]
     with subprocess.Popen(command, stdin=side, stdout=side, stderr=side, cwd=ROOT, env=environment) as process:
         os.close(side)
-        raw = b""
-        # Reading from a terminal that nobody has open any more is an error.
-        with contextlib.suppress(OSError):
-            while part := os.read(control, 65536):
-                raw += part
+        raw = _read(control, process)
     os.close(control)
     # What a terminal is told goes to it with a carriage return before each new line.
     return Screen().feed(raw.decode()), process.returncode
+
+
+def _read(control: int, process: "subprocess.Popen[bytes]") -> bytes:
+    """Read what a process writes to its terminal until it has ended; never wait for a terminal that stays open."""
+    raw, deadline = b"", time.monotonic() + LONGEST_S
+    # Reading from a terminal that nobody has open any more is an error.
+    with contextlib.suppress(OSError):
+        while time.monotonic() < deadline:
+            over = process.poll() is not None
+            if select.select([control], [], [], 0.1)[0]:
+                raw += os.read(control, 65536)
+            elif over:
+                break
+    if process.poll() is None:
+        process.kill()
+    return raw
 
 
 @pytest.fixture(scope="module")
