@@ -1,6 +1,7 @@
 """What a host is given before boot, and how it changes while it runs."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def test_the_real_lspci_shows_the_card(tmp_path: Path, name: str, line: str) -> 
 def test_the_real_lspci_reads_subsystems_and_the_switches(tmp_path: Path) -> None:
     upper = host(tmp_path, "8xH100-nvswitch")
     assert lspci(upper, "-n").count(" 0680: 10de:22a3 ") == 4
-    assert "Subsystem: NVIDIA Corporation Device [10de:16c1]" in lspci(upper, "-nnv", "-s", "1b:00.0")
+    # What a subsystem is called depends on the age of the machine's list of names, its numbers do not.
+    assert re.search(r"Subsystem: NVIDIA Corporation .*\[10de:16c1\]", lspci(upper, "-nnv", "-s", "1b:00.0"))
 
 
 def test_the_uuids_follow_from_the_name_of_the_host(tmp_path: Path) -> None:
