@@ -2,14 +2,13 @@
 
 import re
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rackhand.outcome import RunOutcome
 from rackhand.page import colours, figures, told, words
 from rackhand.page.timeline import timeline
 from rackhand.report_json import command_words
-from rackhand.templates import TEMPLATES
+from rackhand.templates import environment
 from rackhand.terminal import clean
 from rackhand.verdict import untouched_words, verdict
 
@@ -19,15 +18,7 @@ _UNWRITABLE = re.compile("[\ufffe\uffff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 def render(run: RunOutcome) -> str:
     """Return the page; what comes from hosts is escaped, and its control characters are left out."""
-    jinja = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-        finalize=_harmless,
-    )
+    jinja = environment(autoescape=True, finalize=_harmless)
     jinja.filters |= {"px": _px, "duration": words.duration, "moment": words.moment, "names": words.names}
     return jinja.get_template("report.html.j2").render(
         run=run,
