@@ -4,6 +4,7 @@ from rackhand.operations import EVERY, ROUTER, make_true, survey_and_plan
 from rackhand.turns import in_turns
 from tasks import (
     account,
+    activation,
     driver,
     engine,
     gate,
@@ -31,7 +32,7 @@ make_true(router.ready, "Router | knows all that may serve", ROUTER)
 
 in_turns(
     (driver.install, "Driver | install, pin, hold"),
-    (driver.activate, "Driver | load"),
+    (activation.activate, "Driver | load"),
     (gpus.facts, "GPUs | NVML facts"),
     (release.stage, "Release | stage with its GPUs"),
     (switch.over, "Switch | drain, stop, start, gate"),

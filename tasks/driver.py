@@ -1,4 +1,4 @@
-"""The NVIDIA driver: installed at exactly the planned version, pinned, held, and loaded."""
+"""The NVIDIA driver: installed at exactly the planned version, pinned and held."""
 
 from fnmatch import fnmatch
 
@@ -32,7 +32,7 @@ def _put(host: HostRun, packages: DriverSet, version: str) -> None:
     """Put the packages of the driver onto the host; before any of them changes, its servers are drained and stopped."""
     settings = host.intent.settings
     if not _versions_right(host.survey(), packages, version):
-        switch.hold(host, _hold_s(settings))
+        switch.hold(host, hold_s(settings))
     host.board.phase(host.name, "driver")
     with host.waiting(f"driver {version}", settings.driver_install_timeout_s, log="driver"):
         host.call(
@@ -50,45 +50,7 @@ def _put(host: HostRun, packages: DriverSet, version: str) -> None:
     host.note("driver", version=version)
 
 
-def activate(host: HostRun) -> Change | None:
-    """Reboot when the loaded module is not the installed one, and read the facts again afterwards."""
-    seen = host.survey()
-    if host.planned.driver.packages is None or seen.driver.ready:
-        return None
-    if not host.live and install(host) is not None:
-        return None  # what is loaded says nothing before the packages are there
-    settings = host.intent.settings
-    loaded, library = seen.driver.loaded or "no driver", seen.driver.library or "none"
-    if not settings.driver_reboot_allowed:
-        raise host.error(
-            "reboot-needed",
-            f"{loaded} is loaded and {library} is installed, and driver_reboot_allowed is False",
-            "reboot the host in its maintenance window, or set driver_reboot_allowed = True; then run again",
-        )
-
-    summary = f"reboot: {loaded} is loaded, {library} is installed"
-    return Change(summary=summary, apply=lambda: _reboot(host), together=True)
-
-
-def _reboot(host: HostRun) -> None:
-    settings = host.intent.settings
-    limit_s = settings.driver_install_timeout_s
-    switch.hold(host, _hold_s(settings))
-    with host.waiting("package managers to end before the reboot", limit_s, log="reboot"):
-        host.call("driver.settle", limit_s, timeout_s=inner_s(limit_s))
-    host.board.phase(host.name, "reboot")
-    with host.waiting("reboot", settings.driver_reboot_timeout_s):
-        host.session.reboot(settings.driver_reboot_timeout_s)
-    host.changed()
-    after = host.survey().driver
-    if not after.ready:
-        what = f"after a reboot {after.loaded or 'no driver'} is loaded and {after.library or 'none'} is installed"
-        next_step = "see 'dkms status' and 'dmesg | grep -i nvidia' on the host; rackhand reboots it once per run"
-        raise host.error("driver-not-loaded", what, next_step)
-    host.note("reboot", loaded=after.loaded)
-
-
-def _hold_s(settings: Settings) -> int:
+def hold_s(settings: Settings) -> int:
     """Return for how long servers may be stopped for a driver, in seconds: packages, the wait for others', a reboot."""
     return 2 * settings.driver_install_timeout_s + settings.driver_reboot_timeout_s + STAGE_S
 

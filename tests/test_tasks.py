@@ -15,7 +15,7 @@ from rackhand.progress import Progress
 from rackhand.run import HostRun
 from rackhand.survey import parse
 from rackhand.wishes import Wishes
-from tasks import account, driver, engine, gate, gpus, preflight, record, release, switch
+from tasks import account, activation, driver, engine, gate, gpus, preflight, record, release, switch
 from tasks import weights as present
 from tests.paper import PaperHost
 from tests.surveys import DRIVER, wishes
@@ -74,7 +74,7 @@ def test_another_driver_version_is_installed() -> None:
 def test_a_driver_that_is_not_managed_is_never_touched() -> None:
     host = host_run(PaperHost(), driver_manage=False)
     assert driver.install(host) is None
-    assert driver.activate(host) is None
+    assert activation.activate(host) is None
 
 
 def test_where_no_reboot_is_allowed_nothing_is_put_under_a_loaded_module() -> None:
@@ -90,7 +90,7 @@ def test_a_bare_host_that_may_not_be_rebooted_says_so_instead_of_going_on() -> N
     paper = PaperHost.bare()
     paper.facts["driver"]["library"] = DRIVER
     with pytest.raises(RackhandError) as caught:
-        driver.activate(host_run(paper, driver_reboot_allowed=False))
+        activation.activate(host_run(paper, driver_reboot_allowed=False))
     assert caught.value.code == "reboot-needed"
     assert "reboot" not in paper.calls
 
@@ -103,7 +103,7 @@ def test_a_reboot_that_does_not_help_ends_the_host_and_is_not_repeated() -> None
 
     paper = Stubborn()
     paper.facts["driver"] = {**paper.facts["driver"], "loaded": None, "library": DRIVER}
-    found = change(driver.activate(host_run(paper)))
+    found = change(activation.activate(host_run(paper)))
     with pytest.raises(RackhandError) as caught:
         found.apply()
     assert caught.value.code == "driver-not-loaded"
@@ -275,7 +275,7 @@ def test_only_what_is_not_planned_and_could_run_is_stopped(unit: dict[str, Any],
 def test_before_execution_no_step_waits_for_a_server() -> None:
     paper = PaperHost()
     host = host_run(paper, live=False)
-    for step in (preflight.verdict, gpus.facts, gate.passed, record.finish, driver.activate):
+    for step in (preflight.verdict, gpus.facts, gate.passed, record.finish, activation.activate):
         assert step(host) is None
     assert not host.finished
     assert not [call for call in paper.calls if call.startswith("gate")]
