@@ -8,7 +8,6 @@ from rackhand.lab.driver_packages import Driver, Package
 
 PARTS = Path(__file__).with_name("driver_payload")
 LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
-MODULE_VERSION = Path("usr/lib/nvidia-kernel-module/version")
 # Every name of NVIDIA's that moves with the driver; the real pin files list the same families.
 PINNED = "nvidia-* libnvidia-* libnvsdm libcuda1 libcudadebugger1 firmware-nvidia-gsp cuda-drivers*"
 PIN_PRIORITY = 1000
@@ -77,7 +76,6 @@ def _library(root: Path, library: Path, driver: Driver) -> None:
 
 def _module(root: Path, driver: Driver) -> None:
     source = root / "usr/src" / f"nvidia-{driver.upstream}"
-    _put(root / MODULE_VERSION, f"{driver.upstream}\n")
     _put(source / "dkms.conf", DKMS.format(upstream=driver.upstream))
     _put(source / "nvidia.ko", nvml.build_module(driver.upstream, PARTS / "module.c").read_bytes())
     _put(root / "DEBIAN/postinst", BUILD_MODULE.format(upstream=driver.upstream), mode=0o755)

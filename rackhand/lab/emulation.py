@@ -26,12 +26,13 @@ def install(upper: Path, personality: Personality, repository_url: str, host_nam
     _put(upper / "etc/rackhand-lab/repository-url", repository_url)
     for name in ("publish", "reload"):
         _put(upper / OWN / name, (INSIDE / "publish").read_text(), mode=0o755)
+    for name in ("modprobe", "rmmod"):
+        _put(upper / "usr/sbin" / name, (INSIDE / "modprobe").read_text(), mode=0o755)
+        _link(upper / OWN / "kmod" / name, "/bin/kmod")
     unit = upper / "etc/systemd/system" / UNIT
     _put(unit, (INSIDE / UNIT).read_text())
     wanted = unit.parent / "sysinit.target.wants" / UNIT
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    wanted.unlink(missing_ok=True)
-    wanted.symlink_to(f"../{UNIT}")
+    _link(wanted, f"../{UNIT}")
     rewrite(upper, personality)
 
 
@@ -59,6 +60,12 @@ def publish(www: Path, bridge_url: str) -> str:
     draft.symlink_to(repository)
     draft.rename(link)
     return f"{bridge_url.rstrip('/')}/driver"
+
+
+def _link(path: Path, target: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
 
 
 def _put(path: Path, text: str, mode: int = 0o644) -> None:
