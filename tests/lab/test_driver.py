@@ -129,8 +129,7 @@ def test_an_unmanaged_driver_is_only_verified(world: World, host: LabHost) -> No
 
 
 def test_a_module_that_never_loads_ends_the_run_after_one_reboot(world: World, host: LabHost) -> None:
-    publish = host.run(["cat", "/usr/lib/rackhand-lab/publish"]).stdout
-    host.write("/usr/lib/rackhand-lab/publish", publish.replace('    load "$(cat', '    : "$(cat'), mode=0o755)
+    host.write("/etc/rackhand-lab/module-error", "Invalid argument\n")
     try:
         with boots_of(host) as boots:
             result = world.deploy(ONE, driver_version=OLD)
@@ -138,7 +137,7 @@ def test_a_module_that_never_loads_ends_the_run_after_one_reboot(world: World, h
         assert f"no driver is loaded and {OLD} is installed" in line
         assert len(boots) == 2, "one reboot, and no second one"
     finally:
-        host.write("/usr/lib/rackhand-lab/publish", publish, mode=0o755)
+        host.run(["rm", "/etc/rackhand-lab/module-error"])
     healed = world.deploy(ONE, driver_version=OLD)
     assert healed.status == 0, healed.printed
     assert loaded(host) == OLD
