@@ -20,7 +20,7 @@ import yaml
 
 from benchmarks import measuring, practice
 from benchmarks.measuring import CONNECTION, SESSION, Spent, spread
-from rackhand.catalog import driver_packages
+from rackhand.catalog import DriverHost, driver_packages
 from rackhand.lab import shell
 from rackhand.lab.host import LabHost
 from rackhand.render import ROOT
@@ -205,7 +205,7 @@ def _reached(host: LabHost) -> dict[str, str]:
 
 def _packages(host: LabHost, driver: str) -> Mapping[str, Any]:
     """Name the packages that were asked for, and those that were put on hold."""
-    asked = driver_packages("debian", "12", driver.partition(".")[0], nvswitch=False).install
+    asked = driver_packages(DriverHost(distribution="debian", version="12"), driver.partition(".")[0]).install
     held = host.run(["apt-mark", "showhold"]).stdout.split()
     exact = host.run(["dpkg-query", "-W", "-f", "${Package}=${Version}\n", *asked]).stdout.split()
     return {"packages": ["gcc", "libc6-dev", *exact], "members": held, "driver_version": driver}

@@ -8,7 +8,7 @@ Secrets never stand here: name their source (`env:NAME` or `file:PATH` on this m
 
 # Install, pin and hold the driver; with False the driver that is there is only checked.
 driver_manage = True
-# Branch to follow inside NVIDIA's repository.
+# Branch to follow; Debian 13 and Ubuntu 26.04 have nothing older than 595 in NVIDIA's repository.
 driver_branch = "580"
 # Exact version of that branch; None keeps a working driver of the branch, and installs the newest known one elsewhere.
 driver_version = None

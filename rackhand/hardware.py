@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from rackhand import catalog
+from rackhand.catalog import Platform
 from rackhand.catalog.gpus import CardRow, Fabric, FallbackRange, Generation, Module
 
 NVIDIA = 0x10DE
@@ -83,8 +84,17 @@ class Inventory:
     @property
     def needs_fabric_manager(self) -> bool:
         """Tell whether CUDA waits for nvidia-fabricmanager; B200 and B300 boards hide their switches from the bus."""
-        hidden = len(self.gpus) > 1 and any(gpu.card.fabric is Fabric.NVLINK5 for gpu in self.gpus)
-        return self.nvswitches > 0 or hidden
+        return self.platform in (Platform.NVSWITCH, Platform.NVLINK5)
+
+    @property
+    def platform(self) -> Platform:
+        """Tell what joins the GPUs; a single card of a board joins nothing."""
+        kinds = {gpu.card.fabric for gpu in self.gpus}
+        if self.nvswitches:
+            return Platform.NVSWITCH
+        if Fabric.NVLINK5 in kinds and len(self.gpus) > 1:
+            return Platform.NVLINK5
+        return Platform.RACK if Fabric.RACK in kinds else Platform.CARDS
 
     def describe(self) -> str:
         return describe(gpu.card.name for gpu in self.gpus)

@@ -76,7 +76,7 @@ class PlannedGpu:
 
 @dataclass(frozen=True, kw_only=True)
 class DriverPlan:
-    """The driver that the host should have; `packages` is None where the driver is only verified."""
+    """The driver that the host should have; `packages` is None where it is only verified."""
 
     version: str
     packages: DriverSet | None

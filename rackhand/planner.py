@@ -6,13 +6,13 @@ from typing import TypeVar
 
 from rackhand import checks, crowded, nearest, truth, unfitted
 from rackhand.arrangement import Arrangement
-from rackhand.catalog import branch_of, driver_packages
+from rackhand.catalog import DriverHost, DriverSet, branch_of, driver_packages
 from rackhand.errors import RackhandError
 from rackhand.fitting.known import Known, known
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan, Plan, PlannedGpu, Refusal
 from rackhand.plan_words import words
-from rackhand.seen import cards, gpus, has_fabric, held_mib, inventory
+from rackhand.seen import cards, gpus, held_mib, inventory
 from rackhand.settings import Settings
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
@@ -126,12 +126,28 @@ def _driver(survey: Survey, settings: Settings, host: str) -> DriverPlan:
         return DriverPlan(version=survey.nvml.driver, packages=None)
     facts = survey.host
     try:
-        packages = driver_packages(
-            facts.distribution, facts.version, settings.driver_branch, has_fabric(survey), facts.architecture
+        where = DriverHost(
+            distribution=facts.distribution,
+            version=facts.version,
+            architecture=facts.architecture,
+            platform=inventory(survey).platform,
         )
+        packages = driver_packages(where, settings.driver_branch)
+        _refuse_unknown_key(packages, settings)
     except RackhandError as error:
         raise RackhandError(error.code, error.what, host, error.next_step) from None
     return DriverPlan(version=settings.driver_version or _kept(survey, settings) or packages.latest, packages=packages)
+
+
+def _refuse_unknown_key(packages: DriverSet, settings: Settings) -> None:
+    if packages.key_fingerprint or settings.driver_key_fingerprint:
+        return
+    raise RackhandError(
+        "unknown-key",
+        f"nobody has published the key that signs NVIDIA's repository for {packages.distribution}",
+        packages.distribution,
+        "set driver_key_fingerprint to the key's whole fingerprint, as NVIDIA or your mirror tells it",
+    )
 
 
 def _kept(survey: Survey, settings: Settings) -> str | None:

@@ -42,6 +42,7 @@ def _put(host: HostRun, packages: DriverSet, version: str) -> None:
             key_url=_key_url(packages, settings),
             fingerprint=settings.driver_key_fingerprint or packages.key_fingerprint,
             packages=list(packages.install),
+            beside=list(packages.beside),
             pinned=list(packages.pinned),
             services=list(packages.services),
             version=version,
@@ -77,7 +78,10 @@ def _versions_right(seen: Survey, packages: DriverSet, version: str) -> bool:
 
 
 def _key_url(packages: DriverSet, settings: Settings) -> str:
-    """Find the key beside the packages; NVIDIA names the file after the end of the key's fingerprint."""
+    """Find the key beside the packages; its file is named after the end of its fingerprint, NVIDIA's as it likes."""
     mirror, fingerprint = settings.driver_repository_url, settings.driver_key_fingerprint
-    name = f"{fingerprint[-8:].lower()}.pub" if fingerprint else packages.key_url.rpartition("/")[2]
+    if fingerprint is None or fingerprint == packages.key_fingerprint:
+        name = packages.key_url.rpartition("/")[2]
+    else:
+        name = f"{fingerprint[-8:].lower()}.pub"
     return f"{mirror or packages.repository_url}/{name}"

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from rackhand import catalog
+from rackhand.catalog import DriverHost, DriverSet, Origin, Platform
 from rackhand.catalog.book import HERE, LOADER, Book, read
 from rackhand.catalog.drivers import DriverBook
 from rackhand.catalog.failures import FailureBook
@@ -42,6 +43,23 @@ BOOKS: dict[str, type[Book]] = {
     "signals": SignalBook,
 }
 SUPPORTED = [("debian", "12"), ("ubuntu", "22.04"), ("ubuntu", "24.04")]
+NEWER = [*SUPPORTED, ("debian", "13"), ("ubuntu", "26.04")]
+
+
+def packages(
+    distribution: str,
+    version: str,
+    branch: str,
+    origin: Origin = Origin.NVIDIA,
+    platform: Platform = Platform.CARDS,
+    architecture: str = "x86_64",
+    flavour: str = "",
+) -> DriverSet:
+    """Look one set up."""
+    host = DriverHost(
+        distribution=distribution, version=version, architecture=architecture, platform=platform, flavour=flavour
+    )
+    return catalog.driver_packages(host, branch, origin)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in HERE.glob("*.yaml")))
@@ -113,7 +131,7 @@ def test_a_remedy_that_names_a_missing_group_is_refused(tmp_path: Path) -> None:
 
 
 def test_debian_12_gets_nvidias_own_package_names_and_key() -> None:
-    driver = catalog.driver_packages("debian", "12", "580", nvswitch=False)
+    driver = packages("debian", "12", "580")
     assert driver.repository_url == "https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64"
     assert driver.key_url == f"{driver.repository_url}/3bf863cc.pub"
     assert driver.key_fingerprint == "EB693B3035CD5710E231E123A4B469963BF863CC"
@@ -124,20 +142,20 @@ def test_debian_12_gets_nvidias_own_package_names_and_key() -> None:
 
 @pytest.mark.parametrize("version", ["22.04", "24.04"])
 def test_ubuntu_names_carry_the_branch_up_to_580_and_none_from_590_on(version: str) -> None:
-    old = catalog.driver_packages("ubuntu", version, "580", nvswitch=False)
-    new = catalog.driver_packages("ubuntu", version, "595", nvswitch=False)
+    old = packages("ubuntu", version, "580")
+    new = packages("ubuntu", version, "595")
     assert {"libnvidia-compute-580", "nvidia-dkms-580-open", "nvidia-utils-580"} < set(old.install)
     assert {"libnvidia-compute", "nvidia-dkms-open"} < set(new.install)
     assert not any("595" in name or "{" in name for name in (*new.install, *new.pinned))
 
 
-@pytest.mark.parametrize(("distribution", "version"), SUPPORTED)
-@pytest.mark.parametrize("branch", ["580", "595", "620"])
+@pytest.mark.parametrize(("distribution", "version"), NEWER)
+@pytest.mark.parametrize("branch", ["595", "620"])
 def test_a_host_with_nvswitches_gets_the_fabric_manager_in_the_same_set(
     distribution: str, version: str, branch: str
 ) -> None:
-    without = catalog.driver_packages(distribution, version, branch, nvswitch=False)
-    with_switch = catalog.driver_packages(distribution, version, branch, nvswitch=True)
+    without = packages(distribution, version, branch)
+    with_switch = packages(distribution, version, branch, platform=Platform.NVSWITCH)
     assert set(with_switch.install) - set(without.install) == {"nvidia-fabricmanager", "libnvidia-nscq"}
     assert "nvidia-fabricmanager" in with_switch.services
     assert "nvidia-fabricmanager" not in without.services
@@ -148,7 +166,7 @@ def test_a_host_with_nvswitches_gets_the_fabric_manager_in_the_same_set(
 def test_every_installed_package_is_pinned_and_nvidias_other_products_are_not(
     distribution: str, version: str, branch: str
 ) -> None:
-    driver = catalog.driver_packages(distribution, version, branch, nvswitch=True)
+    driver = packages(distribution, version, branch, platform=Platform.NVSWITCH)
 
     def pinned(name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in driver.pinned)
@@ -166,7 +184,7 @@ def test_every_installed_package_is_pinned_and_nvidias_other_products_are_not(
     ],
 )
 def test_what_the_debian_packages_depend_on_is_pinned_along(name: str) -> None:
-    driver = catalog.driver_packages("debian", "12", "580", nvswitch=False)
+    driver = packages("debian", "12", "580")
     assert any(fnmatchcase(name, pattern) for pattern in driver.pinned)
 
 
@@ -175,7 +193,7 @@ def test_what_the_debian_packages_depend_on_is_pinned_along(name: str) -> None:
     ["libnvidia-gpucomp-580", "nvidia-firmware-580", "nvidia-kernel-source-580-open", "nvidia-kernel-common-580"],
 )
 def test_what_the_ubuntu_packages_depend_on_is_pinned_along(name: str) -> None:
-    driver = catalog.driver_packages("ubuntu", "22.04", "580", nvswitch=False)
+    driver = packages("ubuntu", "22.04", "580")
     assert any(fnmatchcase(name, pattern) for pattern in driver.pinned)
 
 
@@ -186,7 +204,7 @@ def test_only_stars_are_used_in_patterns_because_apt_and_dpkg_must_agree_on_them
 def test_the_patterns_to_look_for_on_a_host_are_those_of_every_set() -> None:
     patterns = set(catalog.pinned_patterns())
     for distribution, version in SUPPORTED:
-        assert set(catalog.driver_packages(distribution, version, "580", nvswitch=True).pinned) <= patterns
+        assert set(packages(distribution, version, "580", platform=Platform.NVSWITCH).pinned) <= patterns
 
 
 @pytest.mark.parametrize(
@@ -201,38 +219,104 @@ def test_the_patterns_to_look_for_on_a_host_are_those_of_every_set() -> None:
     ],
 )
 def test_a_package_version_carries_a_driver_version_only_in_nvidias_own_form(package: str, carried: bool) -> None:
-    driver = catalog.driver_packages("ubuntu", "24.04", "580", nvswitch=False)
+    driver = packages("ubuntu", "24.04", "580")
     assert driver.carries(package, "580.178.04") is carried
 
 
-@pytest.mark.parametrize(
-    ("distribution", "version"), [("debian", "13"), ("debian", "11"), ("rocky", "9"), ("ubuntu", "26.04"), ("", "")]
-)
+@pytest.mark.parametrize(("distribution", "version"), [("debian", "11"), ("arch", ""), ("ubuntu", "20.04"), ("", "")])
 def test_another_distribution_is_refused_with_what_is_supported(distribution: str, version: str) -> None:
     with pytest.raises(RackhandError) as caught:
-        catalog.driver_packages(distribution, version, "580", nvswitch=False)
+        packages(distribution, version, "580")
     assert caught.value.code == "unsupported-distribution"
-    assert "Debian 12, Ubuntu 22.04, Ubuntu 24.04" in caught.value.what
+    assert "Debian 12, Debian 13, Ubuntu 22.04, Ubuntu 24.04, Ubuntu 26.04" in caught.value.what
     assert caught.value.next_step
 
 
 def test_a_branch_too_old_for_the_package_names_is_refused() -> None:
-    with pytest.raises(RackhandError, match="580 to 580 or 590 to 620") as caught:
-        catalog.driver_packages("ubuntu", "22.04", "535", nvswitch=False)
+    with pytest.raises(RackhandError, match=r"580, 590, 595, 610, 615, 620") as caught:
+        packages("ubuntu", "22.04", "535")
     assert caught.value.code == "unsupported-branch"
+
+
+@pytest.mark.parametrize(("distribution", "version"), [("debian", "13"), ("ubuntu", "26.04")])
+def test_the_newest_distributions_have_nothing_older_than_595_from_nvidia(distribution: str, version: str) -> None:
+    with pytest.raises(RackhandError, match=r"580 cannot be installed on .*possible: 595, 610") as caught:
+        packages(distribution, version, "580")
+    assert caught.value.code == "unsupported-branch"
+    assert packages(distribution, version, "595").latest.startswith("595.")
+
+
+def test_every_directory_is_trusted_by_its_own_key_alone() -> None:
+    """The directory of Debian 13 alone is signed by the new key; who signs that of Ubuntu 26.04 nobody has written."""
+    keys = {pair: packages(*pair, "595").key_fingerprint[-8:] for pair in NEWER}
+    old = {pair: "3BF863CC" for pair in SUPPORTED}
+    assert keys == {**old, ("debian", "13"): "8793F200", ("ubuntu", "26.04"): ""}
+    assert packages("ubuntu", "26.04", "595").key_url == ""
+    assert packages("debian", "13", "595").key_url.endswith("/debian13/x86_64/8793F200.pub")
+
+
+@pytest.mark.parametrize("version", ["22.04", "24.04", "26.04"])
+@pytest.mark.parametrize("branch", ["580", "595"])
+def test_ubuntus_own_packages_are_the_servers_with_modules_for_the_kernel_that_runs(version: str, branch: str) -> None:
+    flavour = f"generic-hwe-{version}"
+    own = packages("ubuntu", version, branch, Origin.DISTRIBUTION, Platform.NVSWITCH, flavour=flavour)
+    assert (own.source, own.module, own.manager) == (Origin.DISTRIBUTION, "precompiled", "apt")
+    assert (own.repository_url, own.key_url, own.key_fingerprint) == ("", "", "")
+    assert own.beside == (f"linux-modules-nvidia-{branch}-server-open-{flavour}",)
+    assert {f"nvidia-headless-no-dkms-{branch}-server-open", f"nvidia-fabricmanager-{branch}"} < set(own.install)
+    assert not [name for name in own.install if "dkms" in name.replace("no-dkms", "")]
+    assert own.carries(f"{branch}.91.07-0ubuntu0.{version}.1", f"{branch}.91.07")
+    assert not own.carries(f"{branch}.91.07-1ubuntu1", f"{branch}.91.07")
+
+
+def test_no_name_is_in_both_of_ubuntus_worlds_so_that_one_never_passes_for_the_other() -> None:
+    for branch in ("580", "595"):
+        sets = [packages("ubuntu", "24.04", branch, origin, Platform.NVSWITCH) for origin in Origin]
+        assert set(sets[0].install) & set(sets[1].install) == set()
+
+
+def test_a_distribution_without_packages_of_its_own_says_which_has_them() -> None:
+    with pytest.raises(
+        RackhandError, match=r"Debian 12 .*its own driver packages.*Ubuntu 22.04, Ubuntu 24.04"
+    ) as caught:
+        packages("debian", "12", "580", Origin.DISTRIBUTION)
+    assert (caught.value.code, caught.value.next_step) == (
+        "unsupported-distribution",
+        "take the packages of NVIDIA's repository",
+    )
+
+
+def test_only_what_joins_the_gpus_brings_daemons() -> None:
+    def members(platform: Platform) -> tuple[set[str], tuple[str, ...], tuple[str, ...]]:
+        found = packages("ubuntu", "24.04", "580", platform=platform)
+        plain = packages("ubuntu", "24.04", "580")
+        return set(found.install) - set(plain.install), found.beside, found.services
+
+    fabric, both = {"nvidia-fabricmanager", "libnvidia-nscq"}, ("nvidia-persistenced", "nvidia-fabricmanager")
+    assert members(Platform.CARDS) == (set(), (), ("nvidia-persistenced",))
+    assert members(Platform.NVSWITCH) == (fabric, (), both)
+    assert members(Platform.NVLINK5) == (fabric | {"libnvsdm"}, ("nvlsm", "infiniband-diags"), both)
+    assert members(Platform.RACK) == ({"nvidia-imex"}, (), ("nvidia-persistenced", "nvidia-imex"))
+
+
+@pytest.mark.parametrize("platform", [Platform.NVLINK5, Platform.RACK])
+def test_a_board_whose_daemons_ubuntu_lacks_is_sent_to_nvidia(platform: Platform) -> None:
+    with pytest.raises(RackhandError) as caught:
+        packages("ubuntu", "24.04", "580", Origin.DISTRIBUTION, platform)
+    assert (caught.value.code, caught.value.next_step) == ("driver-fabric", "take the packages of NVIDIA's repository")
 
 
 def test_an_unknown_branch_is_refused_with_the_known_ones() -> None:
     with pytest.raises(RackhandError, match=r"585.*580, 590") as caught:
-        catalog.driver_packages("debian", "12", "585", nvswitch=False)
+        packages("debian", "12", "585")
     assert caught.value.code == "unknown-branch"
 
 
 def test_an_arm_server_gets_its_own_directory_or_a_refusal() -> None:
-    driver = catalog.driver_packages("ubuntu", "24.04", "580", nvswitch=False, architecture="aarch64")
+    driver = packages("ubuntu", "24.04", "580", architecture="aarch64")
     assert driver.repository_url.endswith("/ubuntu2404/sbsa")
     with pytest.raises(RackhandError, match="no aarch64"):
-        catalog.driver_packages("debian", "12", "580", nvswitch=False, architecture="aarch64")
+        packages("debian", "12", "580", architecture="aarch64")
 
 
 def test_the_branch_of_a_version_is_what_stands_before_the_first_dot() -> None:
@@ -285,7 +369,7 @@ def test_every_failure_has_one_sentence_of_cause_and_one_of_remedy() -> None:
 def test_the_practice_fleets_repository_holds_the_whole_set_and_nothing_of_it_is_unpinned(
     distribution: str, version: str, directory: str, branch: str
 ) -> None:
-    driver = catalog.driver_packages(distribution, version, branch, nvswitch=True)
+    driver = packages(distribution, version, branch, platform=Platform.NVSWITCH)
     offered = [package for package in emulated.packages(directory) if package.driver.branch == branch]
     assert driver.repository_url.endswith(f"/{directory}/x86_64")
     assert set(driver.install) <= {package.name for package in offered}

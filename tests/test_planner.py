@@ -107,6 +107,17 @@ def test_a_missing_driver_that_is_not_managed_is_a_reason() -> None:
     assert any("no-library" in reason.what for reason in refusal.reasons)
 
 
+def test_a_repository_whose_key_nobody_has_published_is_refused_unless_the_operator_names_the_key() -> None:
+    new = bare("h100", host__distribution="ubuntu", host__version="26.04")
+    refusal = refused(new, wishes(driver_branch="595"))
+    assert codes(refusal) == ["unknown-key"]
+    assert "Ubuntu 26.04" in refusal.reasons[0].what
+    assert "driver_key_fingerprint" in refusal.reasons[0].next_step
+    named = planned(new, wishes(driver_branch="595", driver_key_fingerprint="0123456789ABCDEF0123456789ABCDEF01234567"))
+    assert named.driver.packages is not None
+    assert named.driver.version.startswith("595.")
+
+
 def test_a_refusal_lists_every_reason_with_the_host_and_a_next_step() -> None:
     broken = bare(
         "p100",

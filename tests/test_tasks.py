@@ -287,3 +287,19 @@ def test_a_drop_in_that_differs_is_a_reason_to_switch() -> None:
     host = serving(paper)
     assert wants(paper, host) == ""
     assert "restore the unit file" in wants(paper, host, drop_ins={})
+
+
+def test_the_key_of_debian_13_is_asked_for_under_the_name_that_nvidia_gave_it() -> None:
+    class Noting(PaperHost):
+        @override
+        def driver_install(self, packages: list[str], version: str, **args: Any) -> list[str]:
+            asked.append(args["key_url"])
+            return super().driver_install(packages, version)
+
+    asked: list[str] = []
+    nothing = {"loaded": None, "flavour": "", "library": None, "nouveau": False, "runfile": False}
+    mirror = {"driver_branch": "595", "driver_version": "595.91.07", "driver_repository_url": "https://mirror/debian13"}
+    for named in (None, "02182E60104FCDC26EAE1B8597A5D4CB8793F200", "0" * 32 + "ABCDEF01"):
+        paper = Noting(changes={"driver": nothing, "host.version": "13"})
+        change(driver.install(host_run(paper, driver_key_fingerprint=named, **mirror))).apply()
+    assert asked == [f"https://mirror/debian13/{name}.pub" for name in ("8793F200", "8793F200", "abcdef01")]

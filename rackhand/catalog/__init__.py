@@ -1,6 +1,7 @@
 """Facts about the world that change with time, as YAML files beside this module; checked when they are first read."""
 
-from rackhand.catalog.drivers import Branch, DriverSet, branch, branch_of, driver_packages, pinned_patterns
+from rackhand.catalog.driver_sets import DriverHost, DriverSet, driver_packages, pinned_patterns
+from rackhand.catalog.drivers import Branch, Origin, Platform, branch, branch_of
 from rackhand.catalog.failures import Failure, Phase, failures, phases
 from rackhand.catalog.gpus import CardRow, GpuBook, gpu_book
 from rackhand.catalog.option_checks import check_options, check_variables, deprecations
@@ -10,11 +11,14 @@ from rackhand.catalog.vllm import Engine, engine, quantizations
 __all__ = [
     "Branch",
     "CardRow",
+    "DriverHost",
     "DriverSet",
     "Engine",
     "Failure",
     "GpuBook",
+    "Origin",
     "Phase",
+    "Platform",
     "branch",
     "branch_of",
     "check_options",

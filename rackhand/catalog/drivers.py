@@ -1,7 +1,5 @@
 """drivers.yaml: branches, NVIDIA's repository per distribution, and the packages of a compute-only host."""
 
-import re
-from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from functools import cache
@@ -13,6 +11,8 @@ from rackhand.catalog.book import HERE, Book, Entry, read
 from rackhand.errors import RackhandError
 
 BranchName = Annotated[str, Field(pattern=r"^\d{3}$")]
+Manager = Literal["apt", "dnf"]
+ModuleBuild = Literal["dkms", "precompiled"]
 DriverVersion = Annotated[str, Field(pattern=r"^\d{3}\.\d+(\.\d+)?$")]
 
 
@@ -39,37 +39,60 @@ class Branch(Entry):
         return int(self.cuda.split(".")[0])
 
 
+class Platform(StrEnum):
+    """What joins a host's GPUs, as far as its software goes: it decides which daemons CUDA waits for."""
+
+    CARDS = "cards"
+    NVSWITCH = "nvswitch"
+    NVLINK5 = "nvlink5"
+    RACK = "rack"
+
+
+class Origin(StrEnum):
+    """Who packaged a driver: NVIDIA, or the distribution. The two must never be mixed on a host."""
+
+    NVIDIA = "nvidia"
+    DISTRIBUTION = "distribution"
+
+
 class Repository(Entry):
-    """NVIDIA's repository for one release of a distribution."""
+    """Where one release of a distribution gets its driver from; `url` is null where its own sources have it.
+
+    `key_fingerprint` is null where nobody has published it, `first_branch` the oldest branch that is there.
+    """
 
     distribution: str
     version: str
     name: str
-    url: Annotated[str, Field(pattern=r"^https://.+/\{architecture\}$")]
+    origin: Origin
+    manager: Manager = "apt"
+    url: Annotated[str, Field(pattern=r"^https://.+/\{architecture\}$")] | None = None
     architectures: Annotated[tuple[str, ...], Field(min_length=1)]
-    key_file: str
-    key_fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
+    key_file: str | None = None
+    key_fingerprint: Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")] | None = None
     packages: str
-    supported: bool
+    first_branch: BranchName
 
 
 class PackageSet(Entry):
-    """Names of one family of distributions for branches `first_branch` to `last_branch`; `{branch}` is the number."""
+    """Names of one family of packages for branches `first_branch` to `last_branch`; the YAML explains the fields."""
 
     packages: str
     first_branch: BranchName
     last_branch: BranchName
     install: Annotated[tuple[str, ...], Field(min_length=1)]
-    nvswitch: tuple[str, ...]
+    module: ModuleBuild
+    fabric: dict[Platform, tuple[str, ...]] = Field(default_factory=dict)
+    beside: dict[Platform | Literal["all"], tuple[str, ...]] = Field(default_factory=dict)
     pinned: Annotated[tuple[str, ...], Field(min_length=1)]
     version_pattern: str
 
 
 class Service(Entry):
-    """A systemd unit that the packages bring and that must run; `nvswitch` limits it to hosts with NVSwitches."""
+    """A systemd unit that the packages bring and that must run on these kinds of host."""
 
     name: str
-    nvswitch: bool
+    platforms: tuple[Platform, ...]
 
 
 class DriverBook(Book):
@@ -96,31 +119,6 @@ class DriverBook(Book):
         return self
 
 
-@dataclass(frozen=True, kw_only=True)
-class DriverSet:
-    """Everything apt needs for one branch on one distribution; versions are one for the whole set.
-
-    `install` are package names, `pinned` shell patterns of all that must not move by itself, `latest` the newest
-    version known, `services` units that must run afterwards, `version_pattern` package versions of driver {version}.
-    """
-
-    distribution: str
-    branch: str
-    latest: str
-    repository_url: str
-    key_url: str
-    key_fingerprint: str
-    install: tuple[str, ...]
-    pinned: tuple[str, ...]
-    services: tuple[str, ...]
-    version_pattern: str
-
-    def carries(self, package_version: str, driver_version: str) -> bool:
-        """Say whether the package version (580.178.04-1ubuntu1) carries the driver version (580.178.04)."""
-        pattern = self.version_pattern.replace("{version}", re.escape(driver_version))
-        return re.search(pattern, package_version.split(":", 1)[-1]) is not None
-
-
 def branch_of(driver_version: str) -> str:
     """Return the branch of a driver version: what stands before the first dot (NVML's own answer is wrong)."""
     return driver_version.split(".", 1)[0]
@@ -128,7 +126,7 @@ def branch_of(driver_version: str) -> str:
 
 def branch(name: str) -> Branch:
     """Return one branch; raises RackhandError `unknown-branch`."""
-    rows = _book().branches
+    rows = driver_book().branches
     found = next((row for row in rows if row.name == name), None)
     if found is None:
         known = ", ".join(row.name for row in rows)
@@ -141,85 +139,6 @@ def branch(name: str) -> Branch:
     return found
 
 
-def driver_packages(
-    distribution_id: str, version_id: str, branch_name: str, nvswitch: bool, architecture: str = "x86_64"
-) -> DriverSet:
-    """Return repository, key and packages for ID and VERSION_ID of /etc/os-release.
-
-    Raises RackhandError `unsupported-distribution`, `unsupported-architecture`, `unknown-branch`, `unsupported-branch`.
-    """
-    repository = _repository(distribution_id, version_id)
-    wanted = branch(branch_name)
-    names = _package_set(repository, wanted)
-    url = _url(repository, architecture)
-    return DriverSet(
-        distribution=repository.name,
-        branch=wanted.name,
-        latest=wanted.latest or "",
-        repository_url=url,
-        key_url=f"{url}/{repository.key_file}",
-        key_fingerprint=repository.key_fingerprint,
-        install=_named((*names.install, *(names.nvswitch if nvswitch else ())), wanted.name),
-        pinned=_named(names.pinned, wanted.name),
-        services=tuple(row.name for row in _book().services if nvswitch or not row.nvswitch),
-        version_pattern=names.version_pattern,
-    )
-
-
-def pinned_patterns() -> tuple[str, ...]:
-    """Return the shell patterns of every package that any driver set pins: what to look for on a host."""
-    book = _book()
-    return tuple(
-        sorted(
-            {
-                pattern
-                for names in book.package_sets
-                for row in book.branches
-                if names.first_branch <= row.name <= names.last_branch
-                for pattern in _named(names.pinned, row.name)
-            }
-        )
-    )
-
-
-def _repository(distribution_id: str, version_id: str) -> Repository:
-    rows = _book().repositories
-    found = next((row for row in rows if (row.distribution, row.version) == (distribution_id, version_id)), None)
-    if found is None or not found.supported:
-        name = found.name if found else f"{distribution_id} {version_id}".strip()
-        offered = ", ".join(row.name for row in rows if row.supported)
-        raise RackhandError(
-            "unsupported-distribution",
-            f"{name} is not supported (supported: {offered})",
-            name,
-            "reinstall the host with a supported one, or install the driver yourself and set driver_manage = False",
-        )
-    return found
-
-
-def _url(repository: Repository, architecture: str) -> str:
-    directory = {"aarch64": "sbsa"}.get(architecture, architecture)
-    if directory not in repository.architectures:
-        offered = ", ".join(repository.architectures)
-        what = f"NVIDIA's repository for {repository.name} has no {architecture} (it has {offered})"
-        raise RackhandError("unsupported-architecture", what, repository.name, "use a host of an offered architecture")
-    return repository.url.format(architecture=directory)
-
-
-def _package_set(repository: Repository, wanted: Branch) -> PackageSet:
-    rows = [row for row in _book().package_sets if row.packages == repository.packages]
-    found = next((row for row in rows if row.first_branch <= wanted.name <= row.last_branch), None)
-    if found is None:
-        offered = " or ".join(f"{row.first_branch} to {row.last_branch}" for row in rows)
-        what = f"branch {wanted.name} cannot be installed on {repository.name} (possible: {offered})"
-        raise RackhandError("unsupported-branch", what, "driver_branch", "choose a possible branch; 580 is the default")
-    return found
-
-
-def _named(patterns: tuple[str, ...], branch_name: str) -> tuple[str, ...]:
-    return tuple(pattern.replace("{branch}", branch_name) for pattern in patterns)
-
-
 @cache
-def _book() -> DriverBook:
+def driver_book() -> DriverBook:
     return read(DriverBook, HERE / "drivers.yaml")

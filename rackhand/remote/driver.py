@@ -33,12 +33,15 @@ def install(
     key_url: str,
     fingerprint: str,
     packages: list[str],
+    beside: list[str],
     pinned: list[str],
     services: list[str],
     version: str,
     timeout_s: int,
 ) -> list[str]:
     """Install `packages` at exactly driver `version`, then hold every member of the set; return what was installed.
+
+    `beside` come along in whichever version is on offer.
 
     Raises Problem; no package and no pin has moved when the version is not on offer or other packages would go.
     """
@@ -47,7 +50,7 @@ def install(
         _trust(key_url, fingerprint)
         files.write(SOURCE, f"Types: deb\nURIs: {repository_url}/\nSuites: /\nSigned-By: {KEYRING}\n")
         _update(repository_url, _left_s(deadline))
-        wanted = [*_wanted(packages, _members(pinned), version, repository_url), *_headers()]
+        wanted = [*_wanted(packages, _members(pinned), version, repository_url), *beside, *_headers()]
         changes = ["--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends", "install", *wanted]
         files.write(PIN, _pin(pinned, version))
         apt.get(["--simulate", *changes], "driver-simulate", _left_s(deadline))

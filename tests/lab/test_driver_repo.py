@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rackhand.catalog import drivers
+from rackhand import catalog
+from rackhand.catalog import DriverHost, Platform
 from rackhand.lab import driver_packages, driver_repo, signing
 
 COMPUTE_ONLY = ("nvidia-driver-cuda", "nvidia-kernel-open-dkms")
@@ -189,7 +190,8 @@ def test_every_dependency_can_be_met_inside_the_repository(ready: Ready, distrib
 def test_what_the_catalogue_would_install_resolves_to_one_version(
     ready: Ready, system: str, release: str, version: str
 ) -> None:
-    wanted = drivers.driver_packages(system, release, drivers.branch_of(version), nvswitch=True)
+    where = DriverHost(distribution=system, version=release, platform=Platform.NVSWITCH)
+    wanted = catalog.driver_packages(where, catalog.branch_of(version))
     apt = ready(f"{system}{release.replace('.', '')}")
     pin = f"Package: {' '.join(wanted.pinned)}\nPin: version {version}-*\nPin-Priority: 1001\n"
     (apt.root / "etc/preferences.d/ours").write_text(pin)
