@@ -72,10 +72,11 @@ class DriverFacts(Frozen):
 
 
 class Packages(Frozen):
-    """Installed versions of the packages that were asked about, and everything on hold."""
+    """Installed versions of the packages that were asked about; everything on hold; what dpkg left unfinished."""
 
     installed: dict[str, str]
     held: tuple[str, ...]
+    unfinished: tuple[str, ...] = ()
 
 
 class GpuProcess(Frozen):

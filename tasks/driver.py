@@ -2,8 +2,9 @@
 
 from fnmatch import fnmatch
 
-from rackhand.catalog import DriverSet
+from rackhand.catalog import DriverSet, pinned_patterns
 from rackhand.operations import Change
+from rackhand.remote.dpkg import belongs
 from rackhand.remote.driver import upstream
 from rackhand.run import HostRun
 from rackhand.session import inner_s
@@ -24,7 +25,10 @@ def install(host: HostRun) -> Change | None:
     _refuse_mismatch(host, driver.version)
     there = _versions_right(host.survey(), packages, driver.version)
     what = "put back the hold on" if there else "install"
-    summary = f"{what} {driver.version} ({', '.join(packages.install)}), pin and hold"
+    half = (
+        f"; {', '.join(_unfinished(host.survey()))} had been left half installed" if _unfinished(host.survey()) else ""
+    )
+    summary = f"{what} {driver.version} ({', '.join(packages.install)}), pin and hold{half}"
     return Change(summary=summary, apply=lambda: _put(host, packages, driver.version), together=not there)
 
 
@@ -44,6 +48,7 @@ def _put(host: HostRun, packages: DriverSet, version: str) -> None:
             packages=list(packages.install),
             beside=list(packages.beside),
             pinned=list(packages.pinned),
+            family=list(pinned_patterns()),
             services=list(packages.services),
             version=version,
             timeout_s=inner_s(settings.driver_install_timeout_s),
@@ -74,7 +79,13 @@ def _installed(seen: Survey, packages: DriverSet, version: str) -> bool:
 
 
 def _versions_right(seen: Survey, packages: DriverSet, version: str) -> bool:
-    return all(upstream(seen.packages.installed.get(name, "")) == version for name in packages.install)
+    right = all(upstream(seen.packages.installed.get(name, "")) == version for name in packages.install)
+    return right and not _unfinished(seen)
+
+
+def _unfinished(seen: Survey) -> list[str]:
+    """Name the driver's packages that an earlier run, or somebody, left half installed."""
+    return [name for name in seen.packages.unfinished if belongs(name, pinned_patterns())]
 
 
 def _key_url(packages: DriverSet, settings: Settings) -> str:

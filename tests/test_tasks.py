@@ -303,3 +303,18 @@ def test_the_key_of_debian_13_is_asked_for_under_the_name_that_nvidia_gave_it() 
         paper = Noting(changes={"driver": nothing, "host.version": "13"})
         change(driver.install(host_run(paper, driver_key_fingerprint=named, **mirror))).apply()
     assert asked == [f"https://mirror/debian13/{name}.pub" for name in ("8793F200", "8793F200", "abcdef01")]
+
+
+def test_a_driver_that_was_left_half_installed_is_installed_again() -> None:
+    paper = driven(*INSTALLED)
+    paper.facts["packages"]["unfinished"] = ["other", "libcuda1"]
+    found = change(driver.install(host_run(paper)))
+    assert "libcuda1 had been left half installed" in found.summary
+    assert "other" not in found.summary
+    assert found.together
+
+
+def test_what_others_left_half_installed_is_no_reason_to_install_a_driver() -> None:
+    paper = driven(*INSTALLED)
+    paper.facts["packages"]["unfinished"] = ["other"]
+    assert driver.install(host_run(paper)) is None

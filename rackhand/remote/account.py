@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from rackhand.remote import apt, command
+from rackhand.remote import apt, command, driver_repair
 
 DIRECTORIES = {
     "": 0o755,
@@ -44,5 +44,6 @@ def prepare(root: str, user: str, packages: list[str], timeout_s: int) -> None:
             check=True,
         )
     if packages:
+        driver_repair.finish(apt.wait_for_lock("packages-install", timeout_s))
         apt.get(["update"], "packages-update", timeout_s)
         apt.get(["install", "--no-install-recommends", *packages], "packages-install", timeout_s)

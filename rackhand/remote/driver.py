@@ -12,19 +12,20 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rackhand.remote import apt, command, files, openpgp
+from rackhand.remote import apt, command, dpkg, driver_repair, files, openpgp
 from rackhand.remote.problem import Problem
 
 KEYRING = Path("/usr/share/keyrings/rackhand-nvidia.asc")
 SOURCE = Path("/etc/apt/sources.list.d/rackhand-nvidia.sources")
 PIN = Path("/etc/apt/preferences.d/rackhand-nvidia")
 UNATTENDED = Path("/etc/apt/apt.conf.d/51rackhand-nvidia")
-JOURNAL = Path("/var/lib/dpkg/updates")
 BLACKLIST = (
     *("^nvidia-", "^libnvidia-", "^libcuda", "^libnvcuvid", "^libnvoptix", "^libnvsdm"),
     *("^firmware-nvidia-", "^linux-modules-nvidia-", "^cuda-drivers"),
 )
 PRIORITY_ALLOWING_DOWNGRADE = 1001
+# What apt is to install also is the solution of what was left half done.
+FLAGS = ("--fix-broken", "--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends")
 
 
 @command.alone("driver")
@@ -35,13 +36,15 @@ def install(
     packages: list[str],
     beside: list[str],
     pinned: list[str],
+    family: list[str],
     services: list[str],
     version: str,
     timeout_s: int,
 ) -> list[str]:
     """Install `packages` at exactly driver `version`, then hold every member of the set; return what was installed.
 
-    `beside` come along in whichever version is on offer.
+    `beside` come along in whichever version is on offer. `family` are the patterns of all that may belong to any
+    driver; what an earlier run left half done is put right.
 
     Raises Problem; no package and no pin has moved when the version is not on offer or other packages would go.
     """
@@ -50,11 +53,12 @@ def install(
         _trust(key_url, fingerprint)
         files.write(SOURCE, f"Types: deb\nURIs: {repository_url}/\nSuites: /\nSigned-By: {KEYRING}\n")
         _update(repository_url, _left_s(deadline))
-        wanted = [*_wanted(packages, _members(pinned), version, repository_url), *beside, *_headers()]
-        changes = ["--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends", "install", *wanted]
+        wanted = [*_wanted(packages, _members(family), version, repository_url), *beside, *_headers()]
+        _mend(family, version, _left_s(deadline))
+        changes = [*FLAGS, "install", *wanted]
         files.write(PIN, _pin(pinned, version))
         apt.get(["--simulate", *changes], "driver-simulate", _left_s(deadline))
-        _refuse_surprises(command.read("driver-simulate"), pinned)
+        _refuse_surprises(command.read("driver-simulate"), family)
     files.write(UNATTENDED, _unattended())
     apt.get(changes, "driver-install", _left_s(deadline))
     members = _members(pinned)
@@ -72,14 +76,16 @@ def _enable(services: Sequence[str]) -> None:
 
 
 def settle(timeout_s: int) -> None:
-    """Return once no package manager works on this host and none was cut off: only then may it be rebooted."""
-    apt.wait_for_lock("reboot", timeout_s)
-    if any(path.name.isdigit() for path in JOURNAL.glob("*")):
-        raise Problem(
-            "dpkg-interrupted",
-            "an earlier dpkg run on the host was cut off in the middle; the host was not rebooted",
-            "run 'dpkg --configure -a' on the host, then run again",
-        )
+    """Return once no package manager works on this host and none left anything half done: it may be rebooted then."""
+    left_s = apt.wait_for_lock("reboot", timeout_s)
+    driver_repair.finish(left_s)
+
+
+def _mend(family: Sequence[str], version: str, timeout_s: int) -> None:
+    """Let apt work here, where a dpkg run was cut off; nothing is done where none was."""
+    apt.wait_for_lock("driver-install", timeout_s)
+    driver_repair.mend(family, lambda name: driver_repair.archived(name, f"*{version}-*"))
+    driver_repair.foreign(family, timeout_s)
 
 
 def _left_s(deadline: float) -> int:
@@ -201,10 +207,9 @@ def upstream(package_version: str) -> str:
     return re.split(r"[-~+]", package_version.split(":", 1)[-1])[0]
 
 
-def _refuse_surprises(simulation: Sequence[str], pinned: Sequence[str]) -> None:
+def _refuse_surprises(simulation: Sequence[str], family: Sequence[str]) -> None:
     removed = [line.split()[1] for line in simulation if line.startswith("Remv ")]
-    ours = [re.compile(pattern.replace("*", ".*") + "$") for pattern in pinned]
-    foreign = [name for name in removed if not any(pattern.match(name) for pattern in ours)]
+    foreign = [name for name in removed if not dpkg.belongs(name, family)]
     if foreign:
         raise Problem(
             "driver-transaction",
@@ -213,11 +218,5 @@ def _refuse_surprises(simulation: Sequence[str], pinned: Sequence[str]) -> None:
         )
 
 
-def _members(pinned: Sequence[str]) -> list[str]:
-    listing = subprocess.run(
-        ["dpkg-query", "-W", "-f", "${db:Status-Abbrev}|${Package}\n", *pinned],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    return sorted(line.split("|")[1] for line in listing.splitlines() if line.startswith(("ii", "hi")))
+def _members(patterns: Sequence[str]) -> list[str]:
+    return sorted(each.name for each in dpkg.here() if dpkg.belongs(each.name, patterns))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from rackhand.remote import dpkg
 
 NVIDIA = "0x10de"
 FIELDS = ("vendor", "device", "class", "subsystem_vendor", "subsystem_device")
@@ -69,14 +70,16 @@ def _library_version() -> str | None:
 
 
 def packages(names: list[str]) -> dict[str, Any]:
-    """Return versions of the installed packages among `names` (shell patterns allowed) and everything on hold.
+    """Return versions of the installed packages among `names` (shell patterns allowed).
 
-    Asks dpkg alone: apt-mark would write apt's caches.
+    Beside them, of all packages: what is on hold, and what dpkg left half installed or not configured.
     """
-    query = ["dpkg-query", "-W", "-f", "${db:Status-Abbrev}|${Package}|${Version}\n"]
-    rows = [line.split("|") for line in (_output([*query, *names]) if names else "").splitlines()]
-    held = [line.split("|")[1] for line in _output(query).splitlines() if line.startswith("h")]
-    return {"installed": {row[1]: row[2] for row in rows if row[0].startswith(("ii", "hi"))}, "held": held}
+    here = dpkg.here()
+    return {
+        "installed": {each.name: each.version for each in here if each.whole and dpkg.belongs(each.name, names)},
+        "held": [each.name for each in here if each.want == "hold"],
+        "unfinished": [each.name for each in here if not each.whole],
+    }
 
 
 def nvml(loader: str, payload: str) -> dict[str, Any]:
@@ -96,15 +99,6 @@ def nvml(loader: str, payload: str) -> dict[str, Any]:
             "gpus": [],
         }
     return answer
-
-
-def _output(command: list[str]) -> str:
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
-        ).stdout
-    except FileNotFoundError:
-        return ""
 
 
 def _read(path: Path) -> str:

@@ -54,12 +54,6 @@ LEFT_OUT: tuple[LeftOut, ...] = (
         why="no package manager is asked from this step on, or by it",
     ),
     LeftOut(
-        steps=_of("driver install"),
-        faults=_of("power loss", "reboot"),
-        why="known and not cured yet: packages are left half installed; the old release serves again, and somebody has "
-        "to put the packages in order, as the run says (dpkg-interrupted), before it ends healthy",
-    ),
-    LeftOut(
         steps=_of("driver install", "driver load", "switched"),
         faults=_of("engine dies", "engine hangs"),
         why="no engine runs at this step: the old one is stopped and the new one not started",
