@@ -109,14 +109,15 @@ def wait_for_lock(log: str, timeout_s: int) -> int:
 
 def _explain(status: int, lines: list[str], arguments: Sequence[str], log: str) -> Problem:
     evidence = [line for line in lines if line.startswith(TELLING)][-6:] or lines[-6:]
-    text = "\n".join(evidence)
     where = f"see {command.LOGS}/{log}.log on the host, then run again"
     verb = next((word for word in arguments if word in ("update", "install")), "")
     if status == 124:
         return Problem("apt-timeout", f"apt-get {verb} did not finish in time and was stopped", where, evidence)
-    for pattern, code, what, next_step in CAUSES:
-        found = re.search(pattern, text)
-        if found:
-            detail = next((group for group in found.groups() if group), found.group())
-            return Problem(code, what.format(detail), next_step, evidence)
+    # What dpkg says of a full disk stands before apt's last words.
+    for text in ("\n".join(evidence), "\n".join(lines)):
+        for pattern, code, what, next_step in CAUSES:
+            found = re.search(pattern, text)
+            if found:
+                detail = next((group for group in found.groups() if group), found.group())
+                return Problem(code, what.format(detail), next_step, evidence)
     return Problem("apt-failed", f"apt-get {verb} failed with status {status}", where, evidence)
