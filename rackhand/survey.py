@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from typing_extensions import override
 
+from rackhand.driver.ground import Ground
 from rackhand.fitting.known import Measurement, readable
 from rackhand.frozen import Frozen, validated
 from rackhand.lease import Lease, OpenOrder
@@ -235,6 +236,7 @@ class Survey(Frozen):
     nodes: tuple[NumaNode, ...] = ()
     driver: DriverFacts
     packages: Packages
+    ground: Ground = Ground()
     nvml: Nvml
     listeners: tuple[Listener, ...]
     apt_lock: Annotated[LockHolder | None, BeforeValidator(lambda value: value or None)]

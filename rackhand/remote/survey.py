@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rackhand.remote import gpu, host, shelf, state
+from rackhand.remote import driver_facts, gpu, host, shelf, state
 
 
 def survey(
@@ -18,14 +18,19 @@ def survey(
     nvml_payload: str,
     loader: str,
 ) -> dict[str, Any]:
-    """Return host, resources, PCI, NUMA nodes, driver, packages, NVML, ports, locks, our own state and releases."""
+    """Return host, resources, PCI, NUMA nodes, driver, packages, NVML, ports, locks, our own state and releases.
+
+    `ground` is what a driver would be put onto.
+    """
+    identity = host.identity()
     return {
-        "host": host.identity(),
+        "host": identity,
         "resources": host.resources(root),
         "pci": gpu.pci(),
         "nodes": gpu.nodes(),
         "driver": gpu.driver(),
         "packages": gpu.packages(packages),
+        "ground": driver_facts.facts(identity["secure_boot"]),
         "nvml": gpu.nvml(loader, nvml_payload),
         "listeners": host.listeners(ports),
         "apt_lock": host.apt_lock_holder(),
