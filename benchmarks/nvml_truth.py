@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pynvml
 
-from rackhand.remote import gpu, nvml
+from rackhand.remote import gpu, health_cuda, health_nvml, nvml
 
-# What the probe asks of a GPU, and what the health of one will be read from; arguments after the handle.
+# What the probes ask of a GPU, for its facts and for its health; arguments after the handle.
 CALLS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("nvmlDeviceGetUUID", ()),
     ("nvmlDeviceGetName", ()),
@@ -48,18 +48,34 @@ CALLS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("nvmlDeviceGetCurrentClocksEventReasons", ()),
     ("nvmlDeviceGetPersistenceMode", ()),
     ("nvmlDeviceGetPowerManagementLimitConstraints", ()),
-    ("nvmlDeviceGetGpuFabricInfo", ()),
+    ("nvmlDeviceGetPowerManagementDefaultLimit", ()),
+    ("nvmlDeviceGetMinorNumber", ()),
+    ("nvmlDeviceGetVbiosVersion", ()),
+    ("nvmlDeviceGetGraphicsRunningProcesses", ()),
+    ("nvmlDeviceGetUtilizationRates", ()),
+    ("nvmlDeviceGetPcieReplayCounter", ()),
+    ("nvmlDeviceGetTemperature", (pynvml.NVML_TEMPERATURE_GPU,)),
+    ("nvmlDeviceGetComputeMode", ()),
+)
+FIELDS = (pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION,)
+# Calls that fill a structure which is handed in: by reference, for the library writes where it should not otherwise.
+FILLED: tuple[tuple[str, type[ctypes.Structure]], ...] = (
+    ("nvmlDeviceGetSramEccErrorStatus", pynvml.c_nvmlEccSramErrorStatus_v1_t),
+    ("nvmlDeviceGetGpuFabricInfo", pynvml.c_nvmlGpuFabricInfo_t),
+    ("nvmlDeviceGetGpuFabricInfoV", pynvml.c_nvmlGpuFabricInfo_v2_t),
+    ("nvmlDeviceGetGpuFabricInfoV", pynvml.c_nvmlGpuFabricInfo_v3_t),
 )
 SYSTEM = ("nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion_v2", "nvmlDeviceGetCount")
 
 
 def main() -> None:
-    """Write probe.json, nvidia-smi.xml, calls.json and cuda.json into the folder."""
+    """Write probe.json, health.json, nvidia-smi.xml, calls.json and cuda.json into the folder."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="where to put what was said")
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "probe.json", {"driver": gpu.driver(), "nvml": nvml.probe()})
+    _write(folder / "health.json", {"nvml": health_nvml.probe(fabric_s=0), "cuda": health_cuda.init()})
     shown = subprocess.run(["nvidia-smi", "-q", "-x"], capture_output=True, text=True, check=True)
     (folder / "nvidia-smi.xml").write_text(shown.stdout)
     _write(folder / "calls.json", calls())
@@ -74,6 +90,14 @@ def calls() -> list[dict[str, Any]]:
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)
         for name, arguments in CALLS:
             found.append({"call": name, "arguments": list(arguments), **_asked(name, handle, arguments)})
+        for field in FIELDS:
+            asked = _asked("nvmlDeviceGetFieldValues", handle, ([field],))
+            found.append({"call": "nvmlDeviceGetFieldValues", "arguments": [field], **asked})
+        for name, form in FILLED:
+            found.append({"call": name, "arguments": [form.__name__], **_filled(name, handle, form)})
+        address = pynvml.nvmlDeviceGetPciInfo(handle).busId.lower()[-12:]
+        by_address = _answer(lambda: pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByPciBusId(address)))
+        found.append({"call": "nvmlDeviceGetHandleByPciBusId", "arguments": [address], **by_address})
         found.append({"call": "nvmlDeviceGetHandleByIndex", "arguments": [99], **_answer(_beyond)})
         return found
     finally:
@@ -98,6 +122,12 @@ def _asked(name: str, handle: object, arguments: tuple[Any, ...]) -> dict[str, A
     return _answer(lambda: function(handle, *arguments))
 
 
+def _filled(name: str, handle: object, form: type[ctypes.Structure]) -> dict[str, Any]:
+    filled = form()
+    asked = _asked(name, handle, (ctypes.byref(filled),))
+    return asked if "error" in asked else {"type": form.__name__, "value": _plain(filled)}
+
+
 def _answer(read: Callable[[], Any]) -> dict[str, Any]:
     try:
         value = read()
@@ -109,9 +139,9 @@ def _answer(read: Callable[[], Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, ctypes.Structure):
+    if isinstance(value, (ctypes.Structure, ctypes.Union)):
         return {name: _plain(getattr(value, name)) for name, *_ in value._fields_}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, ctypes.Array)):
         return [_plain(each) for each in value]
     if isinstance(value, bytes):
         return value.decode(errors="replace")

@@ -24,6 +24,15 @@ class HostStatus(StrEnum):
         return self in (HostStatus.HEALTHY, HostStatus.UNCHANGED, HostStatus.PLANNED)
 
 
+class Severity(StrEnum):
+    """How bad a finding about a host's health is; ERROR and FATAL keep it from serving unless it is told otherwise."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    FATAL = "fatal"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """One thing that went wrong, in the words of RackhandError."""

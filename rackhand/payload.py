@@ -35,7 +35,7 @@ LOADER = (
 PACKAGE = "rackhand.remote"
 LEVEL = 6
 # Calls that are large, hold no secret, and go to many hosts in the same words.
-ALIKE = ("survey.survey",)
+ALIKE = ("survey.survey", "health.look")
 
 
 def pack(call: str, args: dict[str, Any]) -> str:
@@ -73,8 +73,21 @@ def gpu_load(seconds: int) -> str:
     return _with_pynvml("gpu_load", "sample", {"seconds": seconds})
 
 
+@cache
+def health_nvml(fabric_s: int) -> str:
+    """Return the text that reads every GPU's health and waits so many seconds for a fabric, together with pynvml."""
+    return _with_pynvml("health_nvml", "probe", {"fabric_s": fabric_s})
+
+
+@cache
+def health_cuda() -> str:
+    """Return the text for standard input that starts CUDA."""
+    return pack("health_cuda.init", {})
+
+
 def _with_pynvml(module: str, function: str, args: dict[str, Any]) -> str:
-    modules = [*_packages(), ("pynvml", Path(pynvml.__file__).read_text()), (f"{PACKAGE}.{module}", _source(module))]
+    needed = [(f"{PACKAGE}.{name}", _source(name)) for name in _closure(module)]
+    modules = [*_packages(), ("pynvml", Path(pynvml.__file__).read_text()), *needed]
     return _encode(modules, f"{PACKAGE}.{module}.{function}", args)
 
 

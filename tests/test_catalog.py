@@ -14,6 +14,7 @@ from rackhand.catalog.book import HERE, LOADER, Book, read
 from rackhand.catalog.drivers import DriverBook
 from rackhand.catalog.failures import FailureBook
 from rackhand.catalog.gpus import GpuBook
+from rackhand.catalog.health import HealthBook
 from rackhand.catalog.memory import MemoryBook
 from rackhand.catalog.models import ModelBook
 from rackhand.catalog.pipelines import PipelineBook
@@ -31,6 +32,7 @@ BOOKS: dict[str, type[Book]] = {
     "gpus": GpuBook,
     "drivers": DriverBook,
     "failures": FailureBook,
+    "health": HealthBook,
     "memory": MemoryBook,
     "models": ModelBook,
     "pipelines": PipelineBook,

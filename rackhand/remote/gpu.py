@@ -82,15 +82,15 @@ def packages(names: list[str]) -> dict[str, Any]:
     }
 
 
-def nvml(loader: str, payload: str) -> dict[str, Any]:
+def nvml(loader: str, payload: str, limit_s: int = 60) -> dict[str, Any]:
     """Read NVML in a process of its own, because a wrong call can crash inside the library."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", loader], input=payload.encode(), capture_output=True, timeout=60, check=False
+            [sys.executable, "-c", loader], input=payload.encode(), capture_output=True, timeout=limit_s, check=False
         )
         answer: dict[str, Any] = json.loads(done.stdout)["result"]
     except subprocess.TimeoutExpired:
-        return {"state": "hangs", "detail": "NVML did not answer within 60 s", "gpus": []}
+        return {"state": "hangs", "detail": f"NVML did not answer within {limit_s} s", "gpus": []}
     except (ValueError, KeyError):
         tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [""]
         return {

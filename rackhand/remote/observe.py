@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import gate, state, units
+from rackhand.remote import gate, kernel_log, state, units
 
 # Options whose values may be secrets.
 HIDDEN = ("api-key", "api_key", "hf-token", "hf_token")
-KERNEL_LINES = 2000
 KEPT_KERNEL_LINES = 50
 KERNEL_WORDS = ("NVRM: Xid", "Out of memory: Killed process", "oom-kill:")
 EVERY_S = 1.0
@@ -111,9 +110,7 @@ def _gate(instances: list[dict[str, Any]], timeout_s: int) -> dict[str, Any]:
 
 def _kernel() -> list[str]:
     """Return the kernel's lines since boot about GPUs that failed and memory that ran out."""
-    command = ["journalctl", "--dmesg", "--boot", "--output", "cat", "--no-pager", "--lines", str(KERNEL_LINES)]
-    shown = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
-    return [line for line in shown.splitlines() if any(word in line for word in KERNEL_WORDS)][-KEPT_KERNEL_LINES:]
+    return (kernel_log.lines(KERNEL_WORDS) or [])[-KEPT_KERNEL_LINES:]
 
 
 def _start(command: list[str], text: str) -> subprocess.Popen[bytes]:
