@@ -8,6 +8,7 @@ from tasks import (
     driver,
     engine,
     gate,
+    gpu_setup,
     gpus,
     lease,
     preflight,
@@ -33,6 +34,7 @@ make_true(router.ready, "Router | knows all that may serve", ROUTER)
 in_turns(
     (driver.install, "Driver | install, pin, hold"),
     (activation.activate, "Driver | load"),
+    (gpu_setup.configured, "GPUs | persistence, fabric, nodes"),
     (gpus.facts, "GPUs | NVML facts"),
     (release.stage, "Release | stage with its GPUs"),
     (switch.over, "Switch | drain, stop, start, gate"),

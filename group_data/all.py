@@ -23,12 +23,16 @@ driver_reboot_timeout_s = 1800
 # Longest wait for the driver packages to download, build and install, in seconds.
 driver_install_timeout_s = 3600
 
-# --- gpu: what the inventory promises; a host that has something else is refused ---------------------------------
+# --- gpu: what the inventory promises (a host that has something else is refused), and what GPUs are set to ---------
 
 # Number of GPUs; None accepts any number but none.
 gpu_count = None
 # Part of the model's name, such as "H100"; None accepts any model.
 gpu_model = None
+# Power limit of each GPU in watts, one for all or by card, such as {"H100": 500}; None leaves it as it is.
+gpu_power_limit_w = None
+# Error correction of the GPUs' memory; another value takes a reboot. None leaves it as it is.
+gpu_ecc = None
 
 # --- engine: vLLM and the environment it runs in ------------------------------------------------------------------
 

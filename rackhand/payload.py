@@ -7,7 +7,7 @@ import ast
 import base64
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -66,6 +66,11 @@ def _compressed(module: str) -> tuple[bytes, "zlib._Compress"]:
 def nvml_probe() -> str:
     """Return the text for standard input that runs the NVML probe together with pynvml itself."""
     return _with_pynvml("nvml", "probe", {})
+
+
+def gpu_modes(modes: Mapping[str, Any]) -> str:
+    """Return the text for standard input that sets GPUs to `modes` by their PCI addresses, together with pynvml."""
+    return _with_pynvml("gpu_modes", "apply", {"wishes": dict(modes)})
 
 
 def gpu_load(seconds: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from rackhand import checks, crowded, nearest, truth, unfitted
+from rackhand import checks, crowded, gpu_modes, nearest, truth, unfitted
 from rackhand.arrangement import Arrangement
 from rackhand.catalog import DriverHost, DriverSet, branch_of, driver_packages
 from rackhand.errors import RackhandError
@@ -28,6 +28,7 @@ def plan(host: str, survey: Survey, wishes: Wishes) -> Plan | Refusal:
     """Plan one host; a Refusal holds every reason at once, not only the first."""
     found, settings = gpus(survey), wishes.settings
     reasons = [*checks.system(host, survey, wishes), *checks.hardware(host, survey, found, settings)]
+    reasons += gpu_modes.refusals(host, survey, settings)
     driver = _or_reason(reasons, lambda: _driver(survey, settings, host))
     past = known(survey.state.measured, wishes.weights.id)
     arranged = _arranged(host, found, wishes, past, {reason.code for reason in reasons})

@@ -12,7 +12,7 @@ from rackhand import payload
 from rackhand.templates import template
 
 # What the program can be told to do, and the function that does it.
-WORDS = {"turn": "turn.main", "state": "listener.main", "nvml": "nvml.main"}
+WORDS = {"turn": "turn.main", "state": "listener.main", "nvml": "nvml.main", "gpus": "gpu_modes.main"}
 MAIN = "__main__.py"
 BEGINNING = (
     '"""Do what the first argument says."""\n'
@@ -20,7 +20,7 @@ BEGINNING = (
     "module, _, function = {words!r}[sys.argv[1]].rpartition('.')\n"
     "getattr(importlib.import_module('rackhand.remote.' + module), function)()\n"
 )
-UNITS = ("rackhand-switch.service", "rackhand-state.socket", "rackhand-state.service")
+UNITS = ("rackhand-switch.service", "rackhand-state.socket", "rackhand-state.service", "rackhand-gpus.service")
 # The oldest time that a zip archive knows: the same sources give the same bytes.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 MODE = 0o644

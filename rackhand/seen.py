@@ -3,9 +3,10 @@
 from collections.abc import Set
 from dataclasses import replace
 
+from rackhand.gpu_facts import NvmlGpu
 from rackhand.hardware import Card, Inventory, PciDevice, describe, identify
 from rackhand.plan import PlannedGpu
-from rackhand.survey import NvmlGpu, Survey
+from rackhand.survey import Survey
 
 UNKNOWN_MIB = 0
 OURS = "vllm@"

@@ -16,6 +16,11 @@ Port = Annotated[int, Field(ge=1024, le=65535)]
 AnyPort = Annotated[int, Field(ge=1, le=65535)]
 Auto = Literal["auto"]
 Few = Annotated[int, Field(ge=1, le=64)]
+Watts = Annotated[int, Field(ge=1, le=10_000)]
+# "all", part of a card's name, or an address on the PCI bus.
+WattsByCard = Annotated[
+    dict[str, Watts], Field(description="a dictionary from part of a card's name, a PCI address or 'all' to watts")
+]
 Share = Annotated[float, Field(ge=0.05, le=0.95)]
 Scalar = bool | int | float | str
 OptionValue = Annotated[

@@ -43,6 +43,8 @@ class Settings(BaseModel):
 
     gpu_count: Annotated[int, Field(ge=0, le=64)] | None = None
     gpu_model: str | None = None
+    gpu_power_limit_w: types.Watts | types.WattsByCard | None = None
+    gpu_ecc: bool | None = None
 
     engine_version: types.EngineVersion = "0.32.0"
     engine_requirements: str = "requirements/vllm-0.32.0.txt"

@@ -8,6 +8,7 @@ from typing_extensions import override
 from rackhand.driver.ground import Ground
 from rackhand.fitting.known import Measurement, readable
 from rackhand.frozen import Frozen, validated
+from rackhand.gpu_facts import Nvml, SetupFacts
 from rackhand.lease import Lease, OpenOrder
 from rackhand.shelf import Shelved
 
@@ -78,59 +79,6 @@ class Packages(Frozen):
     installed: dict[str, str]
     held: tuple[str, ...]
     unfinished: tuple[str, ...] = ()
-
-
-class GpuProcess(Frozen):
-    """A process that computes on a GPU; `mib` is None where the driver does not tell, `unit` empty where none is."""
-
-    pid: int
-    mib: int | None = None
-    unit: str = ""
-
-
-class MigSlice(Frozen):
-    """One MIG slice of a GPU; `profile` as NVIDIA names it (3g.71gb), memory in MiB."""
-
-    uuid: str
-    profile: str
-    memory_mib: int
-    free_mib: int
-
-
-class NvmlGpu(Frozen):
-    """One GPU as NVML sees it; memory in MiB, power in W. A lost GPU has nothing but its index.
-
-    `peers` are the PCI addresses at the other ends of its active NVLinks, None where the driver does not tell;
-    `switched` says that NVSwitches are among them, which may have no address.
-    """
-
-    index: int
-    lost: bool = False
-    uuid: str = ""
-    name: str = ""
-    address: str = ""
-    memory_mib: int = 0
-    reserved_mib: int = 0
-    free_mib: int = 0
-    capability: tuple[int, int] = (0, 0)
-    mig: bool | None = None
-    ecc: bool | None = None
-    power_limit_w: int | None = None
-    nvlinks: int = 0
-    switched: bool = False
-    peers: tuple[str, ...] | None = None
-    slices: tuple[MigSlice, ...] = ()
-    processes: tuple[GpuProcess, ...] | None = None
-
-
-class Nvml(Frozen):
-    """NVML's answer: `state` is ok, no-library, not-loaded, mismatch, lost, no-permission, hangs, crashed or error."""
-
-    state: str
-    detail: str = ""
-    driver: str = ""
-    cuda: str = ""
-    gpus: tuple[NvmlGpu, ...] = ()
 
 
 class Listener(Frozen):
@@ -238,6 +186,7 @@ class Survey(Frozen):
     packages: Packages
     ground: Ground = Ground()
     nvml: Nvml
+    setup: SetupFacts = SetupFacts()
     listeners: tuple[Listener, ...]
     apt_lock: Annotated[LockHolder | None, BeforeValidator(lambda value: value or None)]
     state: StateFacts

@@ -11,7 +11,7 @@ import uv
 from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
-from rackhand import payload, settings, weights
+from rackhand import gpu_setup, payload, settings, weights
 from rackhand.catalog import deprecations, pinned_patterns
 from rackhand.catalog.models import model as catalogued
 from rackhand.errors import RackhandError
@@ -91,6 +91,7 @@ class Wishes:
             user=USER,
             nvml_payload=payload.nvml_probe(),
             loader=payload.LOADER,
+            services=list(gpu_setup.watched()),
         )
         return parse(answer, session.name)
 

@@ -63,6 +63,7 @@ class PaperHost:
         driver = {"loaded": None, "flavour": "", "library": None, "nouveau": False, "runfile": False}
         host = cls(cards=cards or ("h100",), changes={"driver": driver})
         host.facts["nvml"] = {"state": "no-library", "gpus": []}
+        host.facts["setup"] = {}
         return host
 
     def call(self, function: str, within_s: int = 120, **args: Any) -> Any:
@@ -119,6 +120,10 @@ class PaperHost:
         self.facts["packages"]["held"] = list(packages)
         self.facts["driver"]["library"] = version
         return list(packages)
+
+    def gpu_setup_configure(self, services: list[str], modules: list[str], **_: Any) -> None:
+        runs = {"there": True, "enabled": True, "active": True}
+        self.facts["setup"].update(services=dict.fromkeys(services, runs), persistence=True, modules=modules)
 
     def weights_open_incoming(self, model: str, wanted: list[dict[str, Any]], **_: Any) -> dict[str, Any]:
         return {"place": f"/incoming/{model}", "missing": [item["path"] for item in wanted]}

@@ -74,6 +74,7 @@ def answer(cards: tuple[str, ...] = ("h100",), changes: Mapping[str, Any] | None
         "driver": {"loaded": DRIVER, "flavour": "open", "library": DRIVER, "nouveau": False, "runfile": False},
         "packages": {"installed": {}, "held": []},
         "nvml": {"state": "ok", "driver": DRIVER, "cuda": "13.0", "gpus": [_nvml(*pair) for pair in enumerate(cards)]},
+        "setup": setup(),
         "listeners": [],
         "apt_lock": None,
         "state": state(),
@@ -97,6 +98,13 @@ def bare(*cards: str, **changes: Any) -> Survey:
     driver = {"loaded": None, "flavour": "", "library": None, "nouveau": False, "runfile": False}
     nvml = {"state": "no-library", "detail": "NVML Shared Library Not Found", "gpus": []}
     return survey(*cards, **{"driver": driver, "nvml": nvml, **changes})
+
+
+def setup(**changes: Any) -> dict[str, Any]:
+    """Return what runs beside the driver of a prepared host without NVSwitches: all that should."""
+    runs = {"there": True, "enabled": True, "active": True}
+    services = {"nvidia-persistenced": runs, "rackhand-gpus": runs}
+    return {"services": services, "persistence": True, "modules": ["nvidia", "nvidia_uvm"], "kept": {}, **changes}
 
 
 def state(**changes: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rackhand.catalog.health import HealthBook
 from rackhand.catalog.memory import MemoryBook
 from rackhand.catalog.models import ModelBook
 from rackhand.catalog.pipelines import PipelineBook
+from rackhand.catalog.platforms import PlatformBook
 from rackhand.catalog.quantization import MethodBook
 from rackhand.catalog.ranges import RangeBook
 from rackhand.catalog.retired import RetiredBook
@@ -36,6 +37,7 @@ BOOKS: dict[str, type[Book]] = {
     "memory": MemoryBook,
     "models": ModelBook,
     "pipelines": PipelineBook,
+    "platforms": PlatformBook,
     "quantization": MethodBook,
     "ranges": RangeBook,
     "retired": RetiredBook,

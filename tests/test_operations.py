@@ -28,6 +28,7 @@ STEPS = (
 IN_TURN = (
     "Driver | install, pin, hold",
     "Driver | load",
+    "GPUs | persistence, fabric, nodes",
     "GPUs | NVML facts",
     "Release | stage with its GPUs",
     "Switch | drain, stop, start, gate",
@@ -65,7 +66,7 @@ def test_the_journal_of_steps_says_which_changed_something(deploy: Deploy) -> No
     steps = deploy({"a": PaperHost.bare()}, "-y").host("a").steps
     assert [step.name for step in steps] == [*STEPS[:-2], *IN_TURN, STEPS[-1]]
     changed = [step.name for step in steps if step.changed]
-    assert changed == [*STEPS[2:6], *IN_TURN[:2], *IN_TURN[3:5]]
+    assert changed == [*STEPS[2:6], *IN_TURN[:3], *IN_TURN[4:6]]
     assert all(step.summary for step in steps if step.changed)
 
 
@@ -73,7 +74,7 @@ def test_the_host_remembers_what_was_done_without_secrets(deploy: Deploy) -> Non
     host = PaperHost.bare()
     deploy({"a": host}, "-y")
     assert [line["step"] for line in host.ledger] == [
-        "program", "environment", "weights", "driver", "reboot", "release", "measured",
+        "program", "environment", "weights", "driver", "reboot", "gpus", "release", "measured",
     ]  # fmt: skip
     assert len({line["run"] for line in host.ledger}) == 1
     assert "canary" not in json.dumps(host.ledger)
@@ -103,7 +104,7 @@ def test_an_instance_that_is_no_longer_planned_does_not_run_on(deploy: Deploy) -
     host = PaperHost.bare("h100", "h100")
     deploy({"a": host}, "-y")
     found = deploy({"a": host}, "-y", serve_instances=1).host("a")
-    assert "stop llama-1" in next(step.summary for step in found.steps if step.name == IN_TURN[4])
+    assert "stop llama-1" in next(step.summary for step in found.steps if step.name == IN_TURN[5])
     assert [unit["name"] for unit in host.facts["state"]["instances"]] == ["llama-0"]
 
 

@@ -49,6 +49,7 @@ def test_the_whole_survey_of_this_machine_makes_sense(tmp_path: Path) -> None:
         user="root",
         nvml_payload=payload.nvml_probe(),
         loader=payload.LOADER,
+        services=["no-such-service"],
     )
     found = survey.parse(answer, "here")
     assert found.host.boot_id

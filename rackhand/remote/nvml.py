@@ -85,13 +85,26 @@ def _gpu(index: int) -> dict[str, Any]:
         "free_mib": memory.free >> 20,
         "capability": list(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
         "mig": _optional(lambda: pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE),
-        "ecc": _optional(lambda: pynvml.nvmlDeviceGetEccMode(handle)[0] == pynvml.NVML_FEATURE_ENABLED),
-        "power_limit_w": _optional(lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) // 1000),
+        **_modes(handle),
         **_links(handle),
         "slices": _slices(handle),
         "processes": _optional(
             lambda: [_process(item) for item in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
         ),
+    }
+
+
+def _modes(handle: Any) -> dict[str, Any]:
+    """Say what can be set: power in W with its limits, persistence, ECC now and after the next reset."""
+    ecc = _optional(lambda: pynvml.nvmlDeviceGetEccMode(handle))
+    milliwatts = _optional(lambda: pynvml.nvmlDeviceGetPowerManagementLimitConstraints(handle))
+    return {
+        "persistence": _optional(lambda: bool(pynvml.nvmlDeviceGetPersistenceMode(handle))),
+        "ecc": None if ecc is None else ecc[0] == pynvml.NVML_FEATURE_ENABLED,
+        "ecc_pending": None if ecc is None else ecc[1] == pynvml.NVML_FEATURE_ENABLED,
+        "power_limit_w": _optional(lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) // 1000),
+        "power_default_w": _optional(lambda: pynvml.nvmlDeviceGetPowerManagementDefaultLimit(handle) // 1000),
+        "power_range_w": None if milliwatts is None else [-(-milliwatts[0] // 1000), milliwatts[1] // 1000],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rackhand.remote import driver_facts, gpu, host, shelf, state
+from rackhand.remote import driver_facts, gpu, gpu_setup, host, shelf, state
 
 
 def survey(
@@ -17,8 +17,9 @@ def survey(
     user: str,
     nvml_payload: str,
     loader: str,
+    services: list[str],
 ) -> dict[str, Any]:
-    """Return host, resources, PCI, NUMA nodes, driver, packages, NVML, ports, locks, our own state and releases.
+    """Return host, resources, PCI, NUMA nodes, driver, packages, NVML, services, ports, locks, own state, releases.
 
     `ground` is what a driver would be put onto.
     """
@@ -32,6 +33,7 @@ def survey(
         "packages": gpu.packages(packages),
         "ground": driver_facts.facts(identity["secure_boot"]),
         "nvml": gpu.nvml(loader, nvml_payload),
+        "setup": gpu_setup.seen(root, services),
         "listeners": host.listeners(ports),
         "apt_lock": host.apt_lock_holder(),
         "state": state.state(root, venv, model, uv, user),

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from rackhand.frozen import Frozen, validated
+from rackhand.gpu_facts import Nvml
 from rackhand.lease import Lease, OpenOrder
 from rackhand.shelf import Shelved
-from rackhand.survey import DriverFacts, Nvml, Resources
+from rackhand.survey import DriverFacts, Resources
 
 
 class HostSeen(Frozen):

@@ -1,4 +1,5 @@
-/* Reads nvml.conf ("key value" lines written by rackhand.lab.emulation) and the version of the loaded module. */
+/* Reads nvml.conf ("key value" lines written by rackhand.lab.emulation), what was set since, and the version of the
+ * loaded module. */
 #include "fleet.h"
 
 #include <stdio.h>
@@ -23,6 +24,7 @@ static const struct field FIELDS[] = {
     NUMBER(pcie_gen), NUMBER(pcie_width), NUMBER(pcie_max_width), NUMBER(numa_node), NUMBER(nvlinks),
     NUMBER(nvlinks_active), NUMBER(nvlink_version), NUMBER(fabric), NUMBER(p2p), NUMBER(ecc), NUMBER(row_remapping),
     NUMBER(mig_max), NUMBER(lost), NUMBER(power_mw), NUMBER(power_min_mw), NUMBER(power_max_mw),
+    NUMBER(power_limit_mw), NUMBER(ecc_off), NUMBER(ecc_off_pending),
     WORDS(name), WORDS(uuid), WORDS(serial),
 };
 
@@ -123,6 +125,8 @@ static void read_loaded_version(void)
 {
     char line[256];
     FILE *file = fopen(place("RACKHAND_LAB_NVIDIA_VERSION", "/proc/driver/nvidia/version"), "r");
+    if (!file) /* a unit with a /proc of its own, in which nothing is covered */
+        file = fopen("/run/rackhand-lab/driver/nvidia/version", "r");
     if (!file)
         return;
     if (fgets(line, sizeof line, file)) {
@@ -133,22 +137,66 @@ static void read_loaded_version(void)
     fclose(file);
 }
 
-void fleet_read(void)
+/* By the hardware, when the driver is unloaded. Below /dev because sandboxed units may change GPUs through there. */
+static const char *forgotten(void)
+{
+    return place("RACKHAND_LAB_NVML_SET", "/dev/rackhand-lab/nvml.conf");
+}
+
+static const char *lasting(void)
+{
+    return place("RACKHAND_LAB_INFOROM", "/var/lib/rackhand-lab/inforom.conf");
+}
+
+static int read_lines(const char *path)
 {
     char line[512];
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return 0;
+    while (fgets(line, sizeof line, file))
+        read_line(line);
+    fclose(file);
+    return 1;
+}
+
+void fleet_read(void)
+{
     memset(&fleet, 0, sizeof fleet);
     for (unsigned i = 0; i < MAX_GPUS; i++) {
         fleet.gpus[i].kind = KIND_GPU;
         fleet.gpus[i].index = i;
     }
     read_loaded_version();
-    FILE *file = fopen(place("RACKHAND_LAB_NVML_CONF", "/etc/rackhand-lab/nvml.conf"), "r");
-    if (!file)
-        return;
-    while (fgets(line, sizeof line, file))
-        read_line(line);
-    fclose(file);
+    if (read_lines(place("RACKHAND_LAB_NVML_CONF", "/etc/rackhand-lab/nvml.conf"))) {
+        read_lines(lasting());
+        read_lines(forgotten());
+    }
 }
+
+static int save(const char *path, void (*write_gpu)(FILE *, unsigned, const struct gpu *))
+{
+    char draft[256];
+    snprintf(draft, sizeof draft, "%s.draft", path);
+    FILE *file = fopen(draft, "w");
+    for (unsigned i = 0; file && i < fleet.count; i++)
+        write_gpu(file, i, &fleet.gpus[i]);
+    return file && !fclose(file) && !rename(draft, path);
+}
+
+static void write_forgotten(FILE *file, unsigned i, const struct gpu *gpu)
+{
+    fprintf(file, "gpu.%u.power_limit_mw %u\ngpu.%u.ecc_off %u\n", i, gpu->power_limit_mw, i, gpu->ecc_off);
+}
+
+static void write_lasting(FILE *file, unsigned i, const struct gpu *gpu)
+{
+    fprintf(file, "gpu.%u.ecc_off_pending %u\n", i, gpu->ecc_off_pending);
+}
+
+int fleet_save(void) { return save(forgotten(), write_forgotten); }
+
+int fleet_save_lasting(void) { return save(lasting(), write_lasting); }
 
 int fabric_is_ready(void)
 {
@@ -157,5 +205,5 @@ int fabric_is_ready(void)
 
 int persistence_is_on(void)
 {
-    return access(place("RACKHAND_LAB_PERSISTENCED", "/run/nvidia-persistenced"), F_OK) == 0;
+    return access(place("RACKHAND_LAB_PERSISTENCED", "/run/nvidia-persistenced/persistence-mode"), F_OK) == 0;
 }

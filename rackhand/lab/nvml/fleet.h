@@ -38,6 +38,7 @@ struct gpu {
     unsigned nvlinks, nvlinks_active, nvlink_version, fabric, p2p;
     unsigned ecc, row_remapping, mig_max, slice_count, process_count, lost;
     unsigned power_mw, power_min_mw, power_max_mw, peer_count;
+    unsigned power_limit_mw, ecc_off, ecc_off_pending; /* what was set; see nvml_set.c */
     struct place peers[MAX_PEERS]; /* the cards at the other ends of its NVLinks; none: NVSwitches */
     char name[TEXT], uuid[TEXT], serial[TEXT];
     struct slice slices[MAX_SLICES];
@@ -54,6 +55,8 @@ struct fleet {
 extern struct fleet fleet;
 
 void fleet_read(void);
+int fleet_save(void);
+int fleet_save_lasting(void);
 int fabric_is_ready(void);
 int persistence_is_on(void);
 

@@ -21,6 +21,7 @@ enum {
     RESET_REQUIRED = 16,
     LIB_RM_VERSION_MISMATCH = 18,
     ARGUMENT_VERSION_MISMATCH = 25,
+    UNKNOWN = 999,
 };
 
 struct pci_info { /* 68 bytes */

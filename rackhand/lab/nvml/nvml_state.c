@@ -17,6 +17,8 @@ static unsigned used_mib(const struct gpu *gpu)
     return sum;
 }
 
+static unsigned limit_mw(const struct gpu *gpu) { return gpu->power_limit_mw ? gpu->power_limit_mw : gpu->power_mw; }
+
 static int read_memory(nvmlDevice_t handle, struct memory_v2 *memory)
 {
     struct gpu *gpu;
@@ -73,9 +75,9 @@ int nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t handle, struct memory *answer)
 
 GPU_NUMBER(nvmlDeviceGetPersistenceMode, 1, (unsigned)persistence_is_on())
 GPU_NUMBER(nvmlDeviceGetComputeMode, 1, 0)
-GPU_NUMBER(nvmlDeviceGetPowerManagementLimit, 1, gpu->power_mw)
+GPU_NUMBER(nvmlDeviceGetPowerManagementLimit, 1, limit_mw(gpu))
 GPU_NUMBER(nvmlDeviceGetPowerManagementDefaultLimit, 1, gpu->power_mw)
-GPU_NUMBER(nvmlDeviceGetEnforcedPowerLimit, 1, gpu->power_mw)
+GPU_NUMBER(nvmlDeviceGetEnforcedPowerLimit, 1, limit_mw(gpu))
 GPU_NUMBER(nvmlDeviceGetPowerUsage, 1, gpu->power_mw / 10)
 GPU_NUMBER(nvmlDeviceGetMaxMigDeviceCount, gpu->mig_max, gpu->mig_max)
 /* Exactly one of row remapping and page retirement works on a card that has ECC. */
@@ -98,7 +100,8 @@ int nvmlDeviceGetEccMode(nvmlDevice_t handle, unsigned *current, unsigned *pendi
     int refused = find_gpu(handle, &gpu);
     if (refused || !gpu->ecc)
         return refused ? refused : NOT_SUPPORTED;
-    *current = *pending = 1;
+    *current = !gpu->ecc_off;
+    *pending = !gpu->ecc_off_pending;
     return SUCCESS;
 }
 
