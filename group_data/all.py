@@ -175,6 +175,15 @@ router_affinity_header = "x-session-id"
 # Longest silence of a request at a router, in seconds; the wait for the first token is silence, too.
 router_timeout_s = 900
 
+# --- health: which findings about GPUs keep a host from serving; the codes are in docs/reference/errors.md ----------
+
+# Severities ("info", "warning", "error", "fatal") and codes of findings that block.
+health_block = ["fatal", "error"]
+# Codes of findings that never block, such as "xid-79"; they are still told.
+health_ignore = []
+# Let DCGM run its test of level 1, some seconds, where it is installed.
+health_dcgm = True
+
 # --- preflight and report -----------------------------------------------------------------------------------------
 
 # When one host is refused: "stop" the whole run before any change, or "skip" that host.

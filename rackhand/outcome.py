@@ -55,6 +55,18 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Finding(Problem):
+    """One thing about a host's health; `gpu` is a PCI address, empty where it is about the host as a whole.
+
+    `blocks` says that by the host's settings nothing may begin to serve there before it is cured.
+    """
+
+    severity: Severity
+    gpu: str = ""
+    blocks: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepOutcome:
     """One step on one host; `seconds` is wall time including waiting."""
 
@@ -171,7 +183,7 @@ class HostOutcome:
     """One host at the end of a run; `ssh_commands` counts commands sent to it. `role` is "gpu" or "router".
 
     `release` is the one that serves now; `differences` are between the release before the run and the wished one, also
-    where the host went back.
+    where the host went back. `findings` are those of the health check, the worst first; empty where none ran.
     """
 
     name: str
@@ -191,6 +203,7 @@ class HostOutcome:
     role: str = "gpu"
     turn: TurnOutcome | None = None
     differences: tuple[Difference, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def changed(self) -> bool:

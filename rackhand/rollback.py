@@ -16,7 +16,6 @@ from rackhand.wishes import Wishes, bare
 
 # What a rollback reads of an inventory; how a host is served stands in the release.
 READ = ("rollout_", "drain_", "lease_", "release_", "router_", "gate_", "preflight_", "report_")
-PLACEHOLDERS = {"model_name": "rollback", "model_path": "."}
 TYPED = re.compile(r"(?:--data=)?release=(.*)")
 ID = re.compile(r"[0-9a-f]{1,12}")
 
@@ -26,8 +25,7 @@ def resolve(data: Mapping[str, Any], typed: Sequence[str], where: str) -> tuple[
 
     `typed` is the command line: there an id of digits alone is still a text. Raises RackhandError.
     """
-    known = {key: value for key, value in data.items() if key.startswith(READ)}
-    wished = settings.load({**known, **PLACEHOLDERS}, where)
+    wished = settings.part(data, READ, where)
     words = [found[1] for word in typed if (found := TYPED.fullmatch(word))]
     release = words[-1] if words else str(data.get("release") or "")
     if release and not ID.fullmatch(release):

@@ -3,11 +3,14 @@
 These rules read raw host data, so that they are reported beside wrong types and unknown keys, all at once.
 """
 
+import difflib
 import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from rackhand.catalog.health import XID, health_codes
+from rackhand.outcome import Severity
 from rackhand.setting_types import dashed
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -43,6 +46,7 @@ def conflicts(values: Mapping[str, Any]) -> list[str]:
         *_owned_options(values),
         *_owned_environment(values),
         *_secret_environment(values),
+        *_findings(values),
     ]
 
 
@@ -112,3 +116,17 @@ def _secret_environment(values: Mapping[str, Any]) -> list[str]:
         f"serve_env must not hold {', '.join(found)}: secrets do not belong in serve_env, any log may print it; "
         "use serve_api_key_from or model_hub_token_from"
     ]
+
+
+def _findings(values: Mapping[str, Any]) -> list[str]:
+    """Say what is no finding of the health check: misspelt, it would do nothing, and nobody saw that."""
+    known = {*health_codes(), *(severity.value for severity in Severity)}
+    wrong = []
+    for setting in ("health_block", "health_ignore"):
+        given = values.get(setting)
+        for position, name in enumerate(given if isinstance(given, list | tuple) else []):
+            if isinstance(name, str) and name not in known and not re.fullmatch(rf"{XID}[1-9]\d*", name):
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f" (did you mean '{near[0]}'?)" if near else ""
+                wrong.append(f"{setting}[{position}] is no finding of the health check{hint}")
+    return wrong

@@ -90,6 +90,17 @@ OptionName = Annotated[
     ),
 ]
 
+FindingCode = Annotated[
+    str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$", description="the code of a finding, such as 'xid-79'")
+]
+SeverityOrCode = Annotated[
+    str,
+    Field(
+        pattern=r"^(info|warning|error|fatal|[a-z0-9]+(-[a-z0-9]+)+)$",
+        description="'info', 'warning', 'error', 'fatal', or the code of a finding",
+    ),
+]
+
 
 def dashed(options: Any) -> Any:
     """Write the names of vLLM's options with dashes, as it takes them in either form."""

@@ -17,12 +17,15 @@ from rackhand.errors import RackhandError
 from rackhand.setting_conflicts import LOOPBACK, OWNED_OPTIONS, conflicts
 from rackhand.setting_types import Auto, EnvironmentName, Few, Name, OptionName, OptionValue, Port, Seconds
 
-__all__ = ["LOOPBACK", "OWNED_OPTIONS", "PREFIXES", "Settings", "load", "secret"]
+__all__ = ["LOOPBACK", "OWNED_OPTIONS", "PREFIXES", "Settings", "load", "part", "secret"]
 
 PREFIXES = (
     "driver_", "gpu_", "engine_", "model_", "serve_", "gate_", "rollout_", "drain_", "lease_", "release_", "router_",
-    "preflight_", "report_",
+    "health_", "preflight_", "report_",
 )  # fmt: skip
+
+# Stands for the settings that only a host with a model needs.
+MODELLESS = {"model_name": "none", "model_path": "."}
 
 
 class Settings(BaseModel):
@@ -112,6 +115,10 @@ class Settings(BaseModel):
     router_affinity_header: types.HeaderName = "x-session-id"
     router_timeout_s: Seconds = 900
 
+    health_block: tuple[types.SeverityOrCode, ...] = ("fatal", "error")
+    health_ignore: tuple[types.FindingCode, ...] = ()
+    health_dcgm: bool = True
+
     preflight_on_refusal: Literal["stop", "skip"] = "stop"
     report_dir: str = "reports"
 
@@ -153,6 +160,11 @@ def load(data: Mapping[str, Any], where: str) -> Settings:
             "correct the inventory or group_data (reference: group_data/all.py)",
         )
     return settings
+
+
+def part(data: Mapping[str, Any], prefixes: tuple[str, ...], where: str) -> Settings:
+    """Check what begins with `prefixes` and leave the rest alone, for who serves no model; raises as `load` does."""
+    return load({**{key: value for key, value in data.items() if key.startswith(prefixes)}, **MODELLESS}, where)
 
 
 def secret(source: str | None, key: str, where: str) -> SecretStr | None:

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from rackhand.catalog import failures
+from rackhand.catalog.health import health_codes
 from rackhand.remote import nvml
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +33,7 @@ def all_codes() -> frozenset[str]:
     """Return every code that a run can end with."""
     found = {code for path in sources() for code in written(parsed(path))}
     states = {f"nvml-{state}" for state in (*nvml.STATES.values(), *OUTER_STATES)}
-    return frozenset(found | states | {failure.code for failure in failures()})
+    return frozenset(found | states | health_codes() | {failure.code for failure in failures()})
 
 
 def written(tree: ast.AST) -> Iterator[str]:

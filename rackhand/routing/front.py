@@ -11,7 +11,6 @@ from rackhand.settings import LOOPBACK, Settings
 
 # What a router reads of an inventory; it serves no model itself.
 READ = ("router_", "lease_", "preflight_", "report_", "serve_api_key_from")
-PLACEHOLDERS = {"model_name": "router", "model_path": "."}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +32,7 @@ class Front:
 
 def resolve(data: Mapping[str, Any], where: str) -> Front:
     """Check what one host's data says about its router and fetch its keys; raises RackhandError."""
-    known = {key: value for key, value in data.items() if key.startswith(READ)}
-    wished = settings.load({**known, **PLACEHOLDERS}, where)
+    wished = settings.part(data, READ, where)
     return Front(
         settings=wished,
         client_key=settings.secret(wished.router_api_key_from, "router_api_key_from", where),
