@@ -8,6 +8,8 @@ Secrets never stand here: name their source (`env:NAME` or `file:PATH` on this m
 
 # Install, pin and hold the driver; with False the driver that is there is only checked.
 driver_manage = True
+# Whose packages: NVIDIA's repository (the host builds the module), or Ubuntu's own (ready-built, signed); never both.
+driver_source = "nvidia"
 # Branch to follow; Debian 13 and Ubuntu 26.04 have nothing older than 595 in NVIDIA's repository.
 driver_branch = "580"
 # Exact version of that branch; None keeps a working driver of the branch, and installs the newest known one elsewhere.

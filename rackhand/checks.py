@@ -41,13 +41,6 @@ def _os(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
         yield _problem(
             host, "nouveau", "the nouveau driver is loaded", "blacklist nouveau, rebuild the initramfs and reboot"
         )
-    if survey.host.secure_boot and managed and not ready:
-        yield _problem(
-            host,
-            "secure-boot",
-            "Secure Boot is on and a DKMS module needs a key enrolled on the console",
-            "enrol the key or turn Secure Boot off",
-        )
 
 
 def _disk(host: str, survey: Survey, wishes: Wishes) -> Iterator[Problem]:

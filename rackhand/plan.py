@@ -76,10 +76,20 @@ class PlannedGpu:
 
 @dataclass(frozen=True, kw_only=True)
 class DriverPlan:
-    """The driver that the host should have; `packages` is None where it is only verified."""
+    """The driver that the host should have, and what it takes to get there; `words` say it to a person.
+
+    `packages` is None where the driver is only verified. `headers` are what a module is built against, installed as far
+    as they are on offer. `removes` are installed packages that the planned ones replace, `stops` the servers of ours
+    that stop meanwhile.
+    """
 
     version: str
     packages: DriverSet | None
+    headers: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
+    stops: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rackhand.arrangement import Arrangement
 from rackhand.fitting.terms import MEASURED, Forecast
 from rackhand.plan import DriverPlan, Instance, PlannedGpu, Setting
-from rackhand.seen import cards, has_fabric
+from rackhand.seen import cards
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
 
@@ -24,7 +24,7 @@ def words(
 ) -> Iterator[str]:
     """Yield the plan line by line."""
     yield f"{survey.host.pretty}, {cards(found)}"
-    yield _driver(survey, driver)
+    yield from driver.words
     yield _engine(survey, wishes)
     yield _weights(survey, wishes)
     yield from arranged.reasons
@@ -62,17 +62,6 @@ def _numbers(instance: Instance) -> Iterator[str]:
 
 def _theirs(setting: Setting) -> bool:
     return setting.reason == OWN_WORDS
-
-
-def _driver(survey: Survey, driver: DriverPlan) -> str:
-    loaded = survey.driver.loaded
-    if driver.packages is None:
-        return f"driver {driver.version}: verified, not managed"
-    if loaded == driver.version and survey.driver.ready:
-        return f"driver {driver.version}: installed and loaded"
-    before = f" (loaded now: {loaded})" if loaded else ""
-    fabric = " with the fabric manager for its NVSwitches" if has_fabric(survey) else ""
-    return f"driver {driver.version}{fabric}: install, pin and hold{before}; reboot"
 
 
 def _engine(survey: Survey, wishes: Wishes) -> str:

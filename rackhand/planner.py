@@ -1,19 +1,17 @@
 """The planner: what a host is and what is wished of it, in; a plan or every reason against one, out. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
 
 from rackhand import checks, crowded, gpu_modes, nearest, truth, unfitted
 from rackhand.arrangement import Arrangement
-from rackhand.catalog import DriverHost, DriverSet, branch_of, driver_packages
-from rackhand.errors import RackhandError
+from rackhand.driver.verdict import verdict
 from rackhand.fitting.known import Known, known
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan, Plan, PlannedGpu, Refusal
 from rackhand.plan_words import words
 from rackhand.seen import cards, gpus, held_mib, inventory
-from rackhand.settings import Settings
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
 
@@ -29,19 +27,21 @@ def plan(host: str, survey: Survey, wishes: Wishes) -> Plan | Refusal:
     found, settings = gpus(survey), wishes.settings
     reasons = [*checks.system(host, survey, wishes), *checks.hardware(host, survey, found, settings)]
     reasons += gpu_modes.refusals(host, survey, settings)
-    driver = _or_reason(reasons, lambda: _driver(survey, settings, host))
+    driver = verdict(host, survey, settings)
+    reasons += driver.problems
     past = known(survey.state.measured, wishes.weights.id)
     arranged = _arranged(host, found, wishes, past, {reason.code for reason in reasons})
     if isinstance(arranged, Arrangement):
         reasons += checks.ports(host, survey, arranged.instances)
         reasons += crowded.driven_out(host, survey, found, wishes, past, arranged)
-    if reasons or driver is None or not isinstance(arranged, Arrangement):
+    if reasons or driver.plan is None or not isinstance(arranged, Arrangement):
         fits = () if isinstance(arranged, Arrangement) else arranged
         return Refusal(host=host, cards=cards(found), reasons=tuple(dict.fromkeys((*reasons, *fits))))
     lost = truth.losses(survey.state, arranged.instances)
-    arranged = replace(arranged, warnings=(*_seen(survey, found), *wishes.warnings, *arranged.warnings, *lost))
-    said = tuple(words(survey, wishes, driver, arranged, found))
-    return _plan(host, found, wishes, driver, arranged, said)
+    odd = (*_seen(survey, found), *driver.plan.warnings)
+    arranged = replace(arranged, warnings=(*odd, *wishes.warnings, *arranged.warnings, *lost))
+    said = tuple(words(survey, wishes, driver.plan, arranged, found))
+    return _plan(host, found, wishes, driver.plan, arranged, said)
 
 
 def _plan(
@@ -104,54 +104,3 @@ def _forgotten(host: str, why: str) -> Problem:
 def start_timeout_s(weight_bytes: int) -> int:
     """Allow ten minutes (vLLM's own limit for its engine) plus the time to read the weights from a slow disk."""
     return START_BASE_S + (weight_bytes >> 20) // LOAD_MIB_PER_S
-
-
-def _or_reason(reasons: list[Problem], make: Callable[[], T]) -> T | None:
-    try:
-        return make()
-    except RackhandError as error:
-        reasons.append(Problem.of(error))
-        return None
-
-
-def _driver(survey: Survey, settings: Settings, host: str) -> DriverPlan:
-    """Decide the driver's version; raises RackhandError where the distribution or the installed driver rules it out."""
-    if not settings.driver_manage:
-        if survey.nvml.state != "ok":
-            raise RackhandError(
-                "driver-not-ready",
-                f"driver_manage is False and NVML says {survey.nvml.state}: {survey.nvml.detail}",
-                host,
-                "repair the driver, or let rackhand manage it",
-            )
-        return DriverPlan(version=survey.nvml.driver, packages=None)
-    facts = survey.host
-    try:
-        where = DriverHost(
-            distribution=facts.distribution,
-            version=facts.version,
-            architecture=facts.architecture,
-            platform=inventory(survey).platform,
-        )
-        packages = driver_packages(where, settings.driver_branch)
-        _refuse_unknown_key(packages, settings)
-    except RackhandError as error:
-        raise RackhandError(error.code, error.what, host, error.next_step) from None
-    return DriverPlan(version=settings.driver_version or _kept(survey, settings) or packages.latest, packages=packages)
-
-
-def _refuse_unknown_key(packages: DriverSet, settings: Settings) -> None:
-    if packages.key_fingerprint or settings.driver_key_fingerprint:
-        return
-    raise RackhandError(
-        "unknown-key",
-        f"nobody has published the key that signs NVIDIA's repository for {packages.distribution}",
-        packages.distribution,
-        "set driver_key_fingerprint to the key's whole fingerprint, as NVIDIA or your mirror tells it",
-    )
-
-
-def _kept(survey: Survey, settings: Settings) -> str | None:
-    """Keep a working driver of the wished branch: a newer catalogue alone must not reboot a fleet."""
-    loaded = survey.driver.loaded
-    return loaded if loaded and survey.driver.ready and branch_of(loaded) == settings.driver_branch else None

@@ -41,6 +41,7 @@ def conflicts(values: Mapping[str, Any]) -> list[str]:
     return [
         *_model_source(values),
         *_driver_version(values),
+        *_driver_source(values),
         *_shares(values),
         *_public_bind(values),
         *_owned_options(values),
@@ -64,6 +65,13 @@ def _driver_version(values: Mapping[str, Any]) -> list[str]:
     if not isinstance(version, str) or not isinstance(branch, str) or version.startswith(f"{branch}."):
         return []
     return ["driver_version is not of driver_branch: set driver_branch to what stands before its first dot"]
+
+
+def _driver_source(values: Mapping[str, Any]) -> list[str]:
+    named = [key for key in ("driver_repository_url", "driver_key_fingerprint") if values.get(key) is not None]
+    if values.get("driver_source") != "distribution" or not named:
+        return []
+    return [f"{' and '.join(named)}: driver_source = 'distribution' takes what the host's own apt sources have"]
 
 
 def _shares(values: Mapping[str, Any]) -> list[str]:

@@ -36,6 +36,7 @@ class Settings(BaseModel):
     )
 
     driver_manage: bool = True
+    driver_source: Literal["nvidia", "distribution"] = "nvidia"
     driver_branch: types.Branch = "580"
     driver_version: types.DriverVersion | None = None
     driver_repository_url: types.BaseUrl | None = None

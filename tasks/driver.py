@@ -47,6 +47,7 @@ def _put(host: HostRun, packages: DriverSet, version: str) -> None:
             fingerprint=settings.driver_key_fingerprint or packages.key_fingerprint,
             packages=list(packages.install),
             beside=list(packages.beside),
+            headers=list(host.planned.driver.headers),
             pinned=list(packages.pinned),
             family=list(pinned_patterns()),
             services=list(packages.services),
@@ -89,7 +90,12 @@ def _unfinished(seen: Survey) -> list[str]:
 
 
 def _key_url(packages: DriverSet, settings: Settings) -> str:
-    """Find the key beside the packages; its file is named after the end of its fingerprint, NVIDIA's as it likes."""
+    """Find the key beside the packages; its file is named after the end of its fingerprint, NVIDIA's as it likes.
+
+    Empty where the distribution's own sources have the packages.
+    """
+    if not packages.repository_url:
+        return ""
     mirror, fingerprint = settings.driver_repository_url, settings.driver_key_fingerprint
     if fingerprint is None or fingerprint == packages.key_fingerprint:
         name = packages.key_url.rpartition("/")[2]

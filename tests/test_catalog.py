@@ -247,6 +247,7 @@ def test_the_newest_distributions_have_nothing_older_than_595_from_nvidia(distri
     with pytest.raises(RackhandError, match=r"580 cannot be installed on .*possible: 595, 610") as caught:
         packages(distribution, version, "580")
     assert caught.value.code == "unsupported-branch"
+    assert ("driver_source = 'distribution'" in caught.value.next_step) is (distribution == "ubuntu")
     assert packages(distribution, version, "595").latest.startswith("595.")
 
 
@@ -286,7 +287,7 @@ def test_a_distribution_without_packages_of_its_own_says_which_has_them() -> Non
         packages("debian", "12", "580", Origin.DISTRIBUTION)
     assert (caught.value.code, caught.value.next_step) == (
         "unsupported-distribution",
-        "take the packages of NVIDIA's repository",
+        "set driver_source = 'nvidia'",
     )
 
 
@@ -307,7 +308,7 @@ def test_only_what_joins_the_gpus_brings_daemons() -> None:
 def test_a_board_whose_daemons_ubuntu_lacks_is_sent_to_nvidia(platform: Platform) -> None:
     with pytest.raises(RackhandError) as caught:
         packages("ubuntu", "24.04", "580", Origin.DISTRIBUTION, platform)
-    assert (caught.value.code, caught.value.next_step) == ("driver-fabric", "take the packages of NVIDIA's repository")
+    assert (caught.value.code, caught.value.next_step) == ("driver-fabric", "set driver_source = 'nvidia'")
 
 
 def test_an_unknown_branch_is_refused_with_the_known_ones() -> None:

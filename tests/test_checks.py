@@ -49,13 +49,6 @@ def test_nouveau_is_left_to_the_driver_packages_and_refused_where_they_may_not_a
         assert [problem.code for problem in checks.system("gpu-1", loaded, wishes(**hands_off))] == ["nouveau"]
 
 
-def test_secure_boot_is_refused_only_where_a_module_has_yet_to_be_signed() -> None:
-    (problem,) = checks.system("gpu-1", bare("h100", host__secure_boot=True), wishes())
-    assert problem.code == "secure-boot"
-    assert checks.system("gpu-1", survey("h100", host__secure_boot=True), wishes()) == []
-    assert checks.system("gpu-1", bare("h100", host__secure_boot=True), wishes(driver_manage=False)) == []
-
-
 def test_a_card_that_is_newer_than_the_wished_driver_branch_is_named_with_the_branch_it_needs() -> None:
     (problem,) = hardware(survey("b300"), driver_branch="570")
     assert problem.code == "driver-branch"

@@ -145,26 +145,13 @@ def test_packages_of_the_driver_are_told_from_what_nvidia_numbers_apart(tmp_path
     assert ground(tmp_path).packages == driver
 
 
-def test_what_dpkg_did_not_finish_is_named_and_leftover_settings_are_not(tmp_path: Path) -> None:
-    dpkg(
-        tmp_path,
-        ("half", "1"),
-        ("torn", "1"),
-        ("gone", "1"),
-        ("held", "1"),
-        half="install ok half-configured",
-        torn="install reinstreq half-installed",
-        gone="deinstall ok config-files",
-        held="hold ok installed",
-    )
-    assert (ground(tmp_path).unfinished, ground(tmp_path).interrupted) == (("half", "torn"), False)
-    put(tmp_path, "var/lib/dpkg/updates/0001")
-    assert ground(tmp_path).interrupted
+def test_a_package_that_only_left_its_settings_behind_is_not_here(tmp_path: Path) -> None:
+    dpkg(tmp_path, ("libcuda1", "580.95.05-1"), libcuda1="deinstall ok config-files")
+    assert ground(tmp_path).packages == {}
 
 
-def test_a_host_without_dpkg_has_neither_packages_nor_unfinished_work(tmp_path: Path) -> None:
-    found = ground(tmp_path)
-    assert (found.packages, found.unfinished, found.interrupted) == ({}, (), False)
+def test_a_host_without_dpkg_has_no_packages_of_a_driver(tmp_path: Path) -> None:
+    assert ground(tmp_path).packages == {}
 
 
 def test_a_module_can_be_unloaded_where_the_kernel_counts_its_users(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from rackhand import planner
 from rackhand.plan import Plan, Refusal
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
+from tests.paper import PACKAGES as MEMBERS
 from tests.surveys import CONFIG, DRIVER, VENV, address, bare, state, survey, uuid, wishes
 
 
@@ -63,6 +64,9 @@ def test_the_words_of_a_first_plan_say_what_will_happen() -> None:
     expected = (
         ("Debian GNU/Linux 12 (bookworm)", "1\N{MULTIPLICATION SIGN} RTX 4090"),
         (DRIVER, "install", "pin", "hold", "reboot"),
+        ("NVIDIA's packages for Debian 12", "open module built here"),
+        ("branch 580", "supported until 2028-06-30", "CUDA 13.0"),
+        (f"all {DRIVER}", "nvidia-driver-cuda, nvidia-kernel-open-dkms"),
         ("vLLM 0.33.0", "build", VENV, "requirements/vllm-0.33.0.txt"),
         ("llama", "weights", "path:llama"),
         ("RTX 4090", "1 instance on one GPU", "15,364 MiB of weights", "tokens of KV cache"),
@@ -76,7 +80,10 @@ def test_the_words_of_a_first_plan_say_what_will_happen() -> None:
 
 
 def test_the_words_of_a_host_that_is_done_promise_no_change() -> None:
-    words = " ".join(planned(survey("rtx4090", state=deployed()), wishes(driver_version=DRIVER)).words)
+    done = survey(
+        "rtx4090", state=deployed(), packages={"installed": dict.fromkeys(MEMBERS, f"{DRIVER}-1"), "held": []}
+    )
+    words = " ".join(planned(done, wishes(driver_version=DRIVER)).words)
     for said in ("installed and loaded", "environment is built", "weights are here", ": running"):
         assert said in words
     for unsaid in ("install,", "reboot", "build environment", "bring", "to be started"):
@@ -122,7 +129,6 @@ def test_a_refusal_lists_every_reason_with_the_host_and_a_next_step() -> None:
     broken = bare(
         "p100",
         host__systemd=False,
-        host__secure_boot=True,
         host__glibc="2.17",
         host__distribution="arch",
         driver__nouveau=True,
@@ -131,7 +137,7 @@ def test_a_refusal_lists_every_reason_with_the_host_and_a_next_step() -> None:
     )
     refusal = refused(broken, wishes(gpu_count=2, gpu_model="H100", driver_reboot_allowed=False))
     expected = {
-        "no-systemd", "secure-boot", "glibc-too-old", "nouveau", "runfile-driver", "disk-too-small",
+        "no-systemd", "glibc-too-old", "nouveau", "runfile-driver", "disk-too-small",
         "gpu-count", "gpu-model", "gpu-too-old", "unsupported-distribution",
     }  # fmt: skip
     assert expected <= set(codes(refusal))

@@ -1,7 +1,7 @@
 """Facts about the world that change with time, as YAML files beside this module; checked when they are first read."""
 
-from rackhand.catalog.driver_sets import DriverHost, DriverSet, driver_packages, pinned_patterns
-from rackhand.catalog.drivers import Branch, Origin, Platform, branch, branch_of
+from rackhand.catalog.driver_sets import DriverHost, DriverSet, branches, driver_packages, pinned_patterns
+from rackhand.catalog.drivers import Branch, Kind, Origin, Platform, branch, branch_of, space_mib
 from rackhand.catalog.failures import Failure, Phase, failures, phases
 from rackhand.catalog.gpus import CardRow, GpuBook, gpu_book
 from rackhand.catalog.option_checks import check_options, check_variables, deprecations
@@ -16,11 +16,13 @@ __all__ = [
     "Engine",
     "Failure",
     "GpuBook",
+    "Kind",
     "Origin",
     "Phase",
     "Platform",
     "branch",
     "branch_of",
+    "branches",
     "check_options",
     "check_text",
     "check_variables",
@@ -32,4 +34,5 @@ __all__ = [
     "phases",
     "pinned_patterns",
     "quantizations",
+    "space_mib",
 ]

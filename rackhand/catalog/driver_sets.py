@@ -73,7 +73,7 @@ def driver_packages(host: DriverHost, branch_name: str, origin: Origin = Origin.
     """
     repository = _repository(host, origin)
     wanted = branch(branch_name)
-    names = _package_set(repository, wanted)
+    names = _package_set(host, repository, wanted)
     url = _url(repository, host.architecture)
     fabric = _fabric(repository, names, host.platform)
     beside = (*names.beside.get("all", ()), *names.beside.get(host.platform, ()))
@@ -135,7 +135,7 @@ def _repository(host: DriverHost, origin: Origin) -> Repository:
         "unsupported-distribution",
         f"{name} is not supported with {whose} (supported: {offered})",
         name,
-        "take the packages of NVIDIA's repository"
+        "set driver_source = 'nvidia'"
         if here
         else "reinstall the host with a supported one, or install the driver yourself and set driver_manage = False",
     )
@@ -151,12 +151,14 @@ def _url(repository: Repository, architecture: str) -> str:
     return repository.url.format(architecture=directory) if repository.url else ""
 
 
-def _package_set(repository: Repository, wanted: Branch) -> PackageSet:
+def _package_set(host: DriverHost, repository: Repository, wanted: Branch) -> PackageSet:
     found = _found(repository, wanted)
     if found is None:
-        known = [row.name for row in driver_book().branches if _found(repository, row) is not None]
-        what = f"branch {wanted.name} cannot be installed on {repository.name} (possible: {', '.join(known)})"
-        raise RackhandError("unsupported-branch", what, "driver_branch", "choose a possible branch")
+        possible = ", ".join(branches(host, repository.origin))
+        others = [each for each in Origin if each is not repository.origin and wanted.name in branches(host, each)]
+        also = "".join(f", or set driver_source = '{each}', which has it" for each in others)
+        what = f"branch {wanted.name} cannot be installed on {repository.name} (possible: {possible})"
+        raise RackhandError("unsupported-branch", what, "driver_branch", f"set driver_branch to a possible one{also}")
     return found
 
 
@@ -172,7 +174,7 @@ def _fabric(repository: Repository, names: PackageSet, platform: Platform) -> tu
         return ()
     if platform not in names.fabric:
         what = f"the driver packages of {repository.name} itself lack what this platform ({platform}) needs"
-        raise RackhandError("driver-fabric", what, repository.name, "take the packages of NVIDIA's repository")
+        raise RackhandError("driver-fabric", what, repository.name, "set driver_source = 'nvidia'")
     return names.fabric[platform]
 
 

@@ -95,12 +95,20 @@ class Service(Entry):
     platforms: tuple[Platform, ...]
 
 
+class Space(Entry):
+    """Free space that a change of the driver needs, in MiB by path."""
+
+    module: ModuleBuild
+    mib: dict[str, Annotated[int, Field(gt=0)]]
+
+
 class DriverBook(Book):
     """The whole file."""
 
     branches: tuple[Branch, ...]
     repositories: tuple[Repository, ...]
     package_sets: tuple[PackageSet, ...]
+    space: tuple[Space, ...]
     services: tuple[Service, ...]
 
     @model_validator(mode="after")
@@ -137,6 +145,11 @@ def branch(name: str) -> Branch:
             "choose a known one; 580 is the default",
         )
     return found
+
+
+def space_mib(module: ModuleBuild) -> dict[str, int]:
+    """Return the free space that a change needs, in MiB by path."""
+    return next(row.mib for row in driver_book().space if row.module == module)
 
 
 @cache

@@ -49,15 +49,13 @@ class AptPin(Frozen):
 
 
 class Ground(Frozen):
-    """Packages of a driver, states of dpkg, kernels, space, keys and apt's files.
+    """Packages of a driver, kernels, space, keys and apt's files.
 
-    `packages` are all that NVIDIA's driver brings, whoever packaged it; `unfinished` those of any kind that dpkg did
-    not bring to an end. `key_enrolled` is None where Secure Boot is off or nobody can tell.
+    `packages` are all that NVIDIA's driver brings, whoever packaged it. `key_enrolled` is None where Secure Boot is off
+    or nobody can tell.
     """
 
     packages: dict[str, str] = Field(default_factory=dict)
-    unfinished: tuple[str, ...] = ()
-    interrupted: bool = False
     kernels: tuple[Kernel, ...] = ()
     listed: bool = False
     headers_offered: tuple[str, ...] = ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import re
 import subprocess
 import time
@@ -35,6 +34,7 @@ def install(
     fingerprint: str,
     packages: list[str],
     beside: list[str],
+    headers: list[str],
     pinned: list[str],
     family: list[str],
     services: list[str],
@@ -43,17 +43,17 @@ def install(
 ) -> list[str]:
     """Install `packages` at exactly driver `version`, then hold every member of the set; return what was installed.
 
-    `beside` come along in whichever version is on offer. `family` are the patterns of all that may belong to any
+    `beside` come along in whichever version is on offer, `headers` as far as they are on offer. An empty
+    `repository_url` stands for the host's own sources. `family` are the patterns of all that may belong to any
     driver; what an earlier run left half done is put right.
 
     Raises Problem; no package and no pin has moved when the version is not on offer or other packages would go.
     """
     deadline = time.monotonic() + timeout_s
     with _as_before_on_failure(KEYRING, SOURCE, PIN):
-        _trust(key_url, fingerprint)
-        files.write(SOURCE, f"Types: deb\nURIs: {repository_url}/\nSuites: /\nSigned-By: {KEYRING}\n")
+        _follow(repository_url, key_url, fingerprint)
         _update(repository_url, _left_s(deadline))
-        wanted = [*_wanted(packages, _members(family), version, repository_url), *beside, *_headers()]
+        wanted = [*_wanted(packages, _members(family), version, repository_url), *beside, *_offers(headers)]
         _mend(family, version, _left_s(deadline))
         changes = [*FLAGS, "install", *wanted]
         files.write(PIN, _pin(pinned, version))
@@ -92,6 +92,16 @@ def _left_s(deadline: float) -> int:
     return max(1, int(deadline - time.monotonic()))
 
 
+def _follow(repository_url: str, key_url: str, fingerprint: str) -> None:
+    """Name the repository and trust its key; where the host's own sources have the driver, no other may."""
+    if not repository_url:
+        SOURCE.unlink(missing_ok=True)
+        KEYRING.unlink(missing_ok=True)
+        return
+    _trust(key_url, fingerprint)
+    files.write(SOURCE, f"Types: deb\nURIs: {repository_url}/\nSuites: /\nSigned-By: {KEYRING}\n")
+
+
 def _trust(key_url: str, fingerprint: str) -> None:
     key = _fetch(key_url)
     found = openpgp.fingerprints(key)
@@ -127,7 +137,7 @@ def _update(repository_url: str, timeout_s: int) -> None:
     """Read every package list; apt only warns of lists that it could not fetch, but ours must be new."""
     apt.get(["update"], "driver-update", timeout_s)
     stale = [line for line in command.read("driver-update") if "Failed to fetch" in line and repository_url in line]
-    if stale:
+    if stale and repository_url:
         raise Problem(
             "repository-unreachable",
             f"the package list of {repository_url} cannot be fetched",
@@ -161,17 +171,6 @@ def _unattended() -> str:
     return f"{why}\nUnattended-Upgrade::Package-Blacklist {{\n{entries}}};\n"
 
 
-def _headers() -> list[str]:
-    """Name the headers that DKMS builds against: of the running kernel, and the meta package that follows new kernels.
-
-    A kernel that the distribution does not offer brings its own headers, or none that we could install.
-    """
-    kernel = platform.release()
-    running, following = f"linux-headers-{kernel}", f"linux-headers-{kernel.rpartition('-')[2]}"
-    offers = _offers([running, following])
-    return [name for name in (running, following) if running in offers and name in offers]
-
-
 def _wanted(packages: Sequence[str], members: Sequence[str], version: str, repository_url: str) -> list[str]:
     """Name every package as apt wants it: `name=version`, with the Debian revision that carries driver `version`.
 
@@ -184,7 +183,7 @@ def _wanted(packages: Sequence[str], members: Sequence[str], version: str, repos
             shown = ", ".join(sorted(known, key=lambda text: [*map(int, re.findall(r"\d+", text))])) or "none"
             raise Problem(
                 "driver-version",
-                f"{repository_url} has no {name} {version} (offered: {shown})",
+                f"{repository_url or 'the host'} has no {name} {version} (offered: {shown})",
                 "set driver_version to an offered one; nothing was installed",
             )
     first = {name: entry for name, found in offers.items() for entry in found[::-1] if upstream(entry) == version}

@@ -1,4 +1,4 @@
-"""What a driver would be put onto: packages and dpkg's state, kernels, space, keys, apt's files. Read-only."""
+"""What a driver would be put onto: packages, kernels, space, keys, apt's files. Read-only."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ NVIDIA = re.compile(
 APART = re.compile(r"(lib)?nvidia-(container|egl|vaapi|driver-pinning|driver-assistant|cuda-)")
 # The keys with which dkms signs what it builds: Ubuntu's, Debian's.
 KEYS = ("var/lib/shim-signed/mok/MOK.der", "var/lib/dkms/mok.pub")
-FIELDS = ("db:Status-Want", "db:Status-Status", "db:Status-Eflag", "Package", "Version", "Depends")
+FIELDS = ("db:Status-Status", "Package", "Version", "Depends")
 SHORT_S = 30
 
 
 class Row(NamedTuple):
     """One package in dpkg's words."""
 
-    want: str
     status: str
-    flag: str
     name: str
     version: str
     depends: str
@@ -51,8 +49,6 @@ def facts(secure_boot: bool | None, root: str = "/", running: str = "") -> dict[
         kernel["meta"] = _meta(rows, str(kernel["release"]))
     return {
         "packages": {row.name: row.version for row in rows if _driver(row.name) and row.status != "config-files"},
-        "unfinished": [row.name for row in rows if not _whole(row)],
-        "interrupted": any(path.name.isdigit() for path in Path(root, "var/lib/dpkg/updates").glob("*")),
         "kernels": found,
         "listed": any(Path(root, "var/lib/apt/lists").glob("*Packages*")),
         "headers_offered": _offered([name for kernel in found for name in _missing_headers(kernel)]),
@@ -68,17 +64,12 @@ def _rows(root: str) -> list[Row]:
     query = "|".join(f"${{{name}}}" for name in FIELDS) + "\n"
     folder = str(Path(root, "var/lib/dpkg"))
     listing = _output("dpkg-query", f"--admindir={folder}", "-W", "-f", query)
-    rows = [Row(*line.split("|", 5)) for line in listing.splitlines() if line.count("|") >= 5]
+    rows = [Row(*line.split("|", 3)) for line in listing.splitlines() if line.count("|") >= 3]
     return [row for row in rows if row.status != "not-installed"]
 
 
 def _driver(name: str) -> bool:
     return bool(NVIDIA.match(name)) and not APART.match(name)
-
-
-def _whole(row: Row) -> bool:
-    fine = ("installed", "config-files", "triggers-awaited", "triggers-pending")
-    return row.status in fine and row.flag == "ok"
 
 
 def _meta(rows: Sequence[Row], release: str) -> str:

@@ -1,0 +1,111 @@
+"""The verdict on a host's driver: what it should be and what that takes, or every reason against it. Pure."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+
+from rackhand.catalog import DriverSet, branch
+from rackhand.driver import choice, words
+from rackhand.driver.ground import Ground
+from rackhand.driver.origin import BRANCH
+from rackhand.driver.refusals import Case, refusals
+from rackhand.errors import RackhandError
+from rackhand.outcome import Problem
+from rackhand.plan import DriverPlan
+from rackhand.remote.driver import upstream
+from rackhand.seen import inventory
+from rackhand.settings import Settings
+from rackhand.survey import Survey
+
+# The flavour that a planned open module replaces.
+PROPRIETARY = re.compile(r"nvidia-(dkms|kernel-source|driver|headless[\w-]*?)-\d{3}(-server)?$|nvidia-(kernel-)?dkms$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A plan, or at least one problem; with problems the plan is not to be followed."""
+
+    plan: DriverPlan | None
+    problems: tuple[Problem, ...] = ()
+
+
+def verdict(host: str, survey: Survey, settings: Settings) -> Verdict:
+    """Decide the driver of one host."""
+    try:
+        return _managed(host, survey, settings) if settings.driver_manage else _verified(survey)
+    except RackhandError as error:
+        return Verdict(plan=None, problems=(Problem.of(RackhandError(error.code, error.what, host, error.next_step)),))
+
+
+def _verified(survey: Survey) -> Verdict:
+    if survey.nvml.state != "ok":
+        raise RackhandError(
+            "driver-not-ready",
+            f"driver_manage is False and NVML says {survey.nvml.state}: {survey.nvml.detail}",
+            "",
+            "repair the driver, or let rackhand manage it",
+        )
+    version = survey.nvml.driver
+    return Verdict(plan=DriverPlan(version=version, packages=None, words=words.unmanaged(version)))
+
+
+def _managed(host: str, survey: Survey, settings: Settings) -> Verdict:
+    packages = choice.packages(survey, settings)
+    version = choice.version(survey, settings, packages)
+    case = Case(host=host, survey=survey, settings=settings, packages=packages, version=version)
+    wrong = [name for name in packages.install if upstream(survey.packages.installed.get(name, "")) != version]
+    changes = bool(wrong) or not survey.driver.ready
+    plan = DriverPlan(
+        version=version,
+        packages=packages,
+        headers=_headers(survey.ground) if packages.module == "dkms" else (),
+        removes=tuple(_replaced(survey.ground, packages)) if wrong else (),
+        stops=tuple(f"vllm@{unit.name}" for unit in survey.state.instances if changes and unit.active == "active"),
+    )
+    said = tuple(words.words(case, inventory(survey), wrong, tuple(_lines(case, plan, wrong))))
+    warned = tuple(words.warnings(branch(packages.branch), _today(survey.state.now)))
+    problems = tuple(refusals(case, installs=bool(wrong))) if changes else ()
+    return Verdict(plan=DriverPlan(**{**vars(plan), "words": said, "warnings": warned}), problems=problems)
+
+
+def _headers(ground: Ground) -> tuple[str, ...]:
+    """Name the headers of the kernels, and of those that will follow them."""
+    names = [f"linux-headers-{kernel.release}" for kernel in ground.kernels if kernel.package]
+    metas = [kernel.meta.replace("image", "headers", 1) for kernel in ground.kernels if kernel.meta]
+    return tuple(dict.fromkeys((*names, *metas)))
+
+
+def _replaced(ground: Ground, packages: DriverSet) -> Iterator[str]:
+    """Yield installed packages that go: of another branch's name, of the other flavour, or of no name of this set."""
+    for name in ground.packages:
+        number = BRANCH.search(name)
+        other = number is not None and number[1] != packages.branch
+        known = any(fnmatchcase(name, pattern) for pattern in (*packages.pinned, *packages.beside))
+        if other or not known or (PROPRIETARY.match(name) and name not in packages.install):
+            yield name
+
+
+def _lines(case: Case, plan: DriverPlan, wrong: list[str]) -> Iterator[str]:
+    """Yield what a change of the driver takes."""
+    packages, wished = case.packages, branch(case.packages.branch)
+    ends = f", supported until {wished.support_ends}" if wished.support_ends else ""
+    yield f"driver: branch {wished.name} ({wished.kind}{ends}) with CUDA {wished.cuda}"
+    yield f"driver packages, all {case.version}: {', '.join(packages.install)}"
+    if beside := (*packages.beside, *plan.headers):
+        yield f"driver packages beside them: {', '.join(beside)}"
+    if set(wrong) < set(packages.install):
+        yield f"driver packages that do not fit the others now: {', '.join(wrong)}"
+    if plan.removes:
+        yield f"driver packages that go: {', '.join(plan.removes)}"
+    if case.survey.driver.flavour == "proprietary":
+        yield "driver: the proprietary module makes way for the open one"
+    if unfinished := case.survey.packages.unfinished:
+        yield f"dpkg was cut off: {', '.join(unfinished[:5])} come first"
+    if plan.stops:
+        yield f"driver: {', '.join(plan.stops)} stop meanwhile"
+
+
+def _today(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).date().isoformat() if now else ""

@@ -1,0 +1,50 @@
+"""Say a driver plan to a person: what comes, what goes, what stops, and whether the host reboots. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from rackhand.catalog import Branch, Kind, Origin
+from rackhand.driver.refusals import Case
+from rackhand.hardware import Inventory
+
+FABRIC = {
+    "nvswitch": " with the fabric manager for its NVSwitches",
+    "nvlink5": " with the fabric manager and the subnet manager for its NVSwitches",
+    "rack": " with the IMEX daemon of its rack",
+}
+
+
+def unmanaged(version: str) -> tuple[str, ...]:
+    """Say that the driver is only looked at."""
+    return (f"driver {version}: verified, not managed",)
+
+
+def words(case: Case, found: Inventory, wrong: Sequence[str], lines: Sequence[str]) -> Iterator[str]:
+    """Yield the plan line by line; `wrong` are members without the version, `lines` what else has to be said."""
+    driver, version = case.survey.driver, case.version
+    loaded = driver.loaded == version and driver.ready
+    if not wrong:
+        before = f"loaded now: {driver.loaded or 'none'}; reboot"
+        yield f"driver {version}: installed and loaded" if loaded else f"driver {version}: installed, {before}"
+        return
+    now = f" (loaded now: {driver.loaded})" if driver.loaded else ""
+    end = "" if loaded else "; reboot"
+    yield f"driver {version}{FABRIC.get(found.platform, '')}: install, pin and hold{now}{end}"
+    yield f"driver: {_whose(case)}"
+    yield from lines
+
+
+def _whose(case: Case) -> str:
+    """Say where the driver comes from and who builds its module."""
+    kernel, packages = case.survey.ground.coming, case.packages
+    where = f" for {kernel.release}" if kernel else ""
+    if packages.source is Origin.DISTRIBUTION:
+        return f"{packages.distribution}'s own packages, their ready-built and signed open module{where}"
+    return f"NVIDIA's packages for {packages.distribution}, open module built here{where}"
+
+
+def warnings(branch: Branch, today: str) -> Iterator[str]:
+    """Yield what speaks against a branch for a fleet; `today` as ISO writes it, empty where the host's clock is off."""
+    if branch.support_ends is None and branch.kind is Kind.NFB:
+        yield f"driver branch {branch.name} is a new-feature branch: NVIDIA promises no end of its support"
+    if branch.support_ends is not None and today > branch.support_ends.isoformat():
+        yield f"driver branch {branch.name}: NVIDIA's support ended on {branch.support_ends}"
