@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TypeVar
 
 from rackhand import checks, crowded, gpu_modes, nearest, truth, unfitted
 from rackhand.arrangement import Arrangement
@@ -15,7 +14,6 @@ from rackhand.seen import cards, gpus, held_mib, inventory
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
 
-T = TypeVar("T")
 START_BASE_S = 600
 LOAD_MIB_PER_S = 150
 # Where one of these is the reason, whether the model fits is no question.
