@@ -86,7 +86,10 @@ class SimulatedHost:
         self.state["user"] = True
         self.facts["packages"]["installed"].update(dict.fromkeys(packages, "1"))
 
-    def driver_install(self, packages: list[str], version: str, **_: Any) -> list[str]:
+    def driver_stage(self, **_: Any) -> dict[str, str]:
+        return {"set": "stored", "here": "", "why": ""}
+
+    def driver_put(self, packages: list[str], version: str, **_: Any) -> list[str]:
         self.facts["packages"]["installed"].update(dict.fromkeys(packages, f"{version}-1"))
         self.facts["packages"]["held"] = list(packages)
         return list(packages)

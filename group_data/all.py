@@ -18,6 +18,8 @@ driver_version = None
 driver_repository_url = None
 # Fingerprint of the key that signs the repository; None takes the one known for NVIDIA's own.
 driver_key_fingerprint = None
+# Refuse to change a driver whose packages cannot be stored on the host first; with False that is a warning.
+driver_require_rollback = False
 # Reboot a host whose loaded module is not the installed one; with False such a host is refused.
 driver_reboot_allowed = True
 # Longest wait for a host to come back from a reboot, in seconds (large servers test their memory for minutes).

@@ -41,6 +41,7 @@ class Settings(BaseModel):
     driver_version: types.DriverVersion | None = None
     driver_repository_url: types.BaseUrl | None = None
     driver_key_fingerprint: types.Fingerprint | None = None
+    driver_require_rollback: bool = False
     driver_reboot_allowed: bool = True
     driver_reboot_timeout_s: Seconds = 1800
     driver_install_timeout_s: Seconds = 3600

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 from typing_extensions import override
 
 from rackhand.driver.ground import Ground
+from rackhand.driver.sets import DriverSets
 from rackhand.fitting.known import Measurement, readable
 from rackhand.frozen import Frozen, validated
 from rackhand.gpu_facts import Nvml, SetupFacts
@@ -185,6 +186,7 @@ class Survey(Frozen):
     driver: DriverFacts
     packages: Packages
     ground: Ground = Ground()
+    driver_sets: DriverSets = DriverSets()
     nvml: Nvml
     setup: SetupFacts = SetupFacts()
     listeners: tuple[Listener, ...]

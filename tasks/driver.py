@@ -1,11 +1,10 @@
 """The NVIDIA driver: installed at exactly the planned version, pinned and held."""
 
-from fnmatch import fnmatch
-
 from rackhand.catalog import DriverSet, pinned_patterns
 from rackhand.operations import Change
-from rackhand.remote.dpkg import belongs
-from rackhand.remote.driver import upstream
+from rackhand.outcome import Problem
+from rackhand.remote.dpkg import belongs, upstream
+from rackhand.render import ROOT
 from rackhand.run import HostRun
 from rackhand.session import inner_s
 from rackhand.settings import Settings
@@ -16,18 +15,68 @@ from tasks import switch
 STAGE_S = 900
 
 
-def install(host: HostRun) -> Change | None:
-    """Install, pin and hold the driver's packages unless every member already is at the planned version and on hold."""
+def stage(host: HostRun) -> Change | None:
+    """Store the driver's packages on the host and have apt simulate their exchange, while everything still serves."""
     driver = host.planned.driver
     packages = driver.packages
     if packages is None or _installed(host.survey(), packages, driver.version):
         return None
-    _refuse_mismatch(host, driver.version)
-    there = _versions_right(host.survey(), packages, driver.version)
+    refuse_mismatch(host, driver.version)
+    if _staged(host.survey(), packages, driver.version):
+        return None
+    summary = f"store the packages of {driver.version} and of what is installed, simulate their exchange"
+    return Change(summary=summary, apply=lambda: _stage(host, packages, driver.version))
+
+
+def _staged(seen: Survey, packages: DriverSet, version: str) -> bool:
+    """Say whether both directions are stored: what is to come, and what there is, unless that is to stay."""
+    present = [name for name in seen.packages.installed if belongs(name, pinned_patterns())]
+    back = not present or seen.driver_sets.installed or _versions_right(seen, packages, version)
+    return bool(back) and seen.driver_sets.has(version, packages.install)
+
+
+def _stage(host: HostRun, packages: DriverSet, version: str) -> None:
+    settings = host.intent.settings
+    wish = {
+        "repository_url": settings.driver_repository_url or packages.repository_url,
+        "key_url": _key_url(packages, settings),
+        "fingerprint": settings.driver_key_fingerprint or packages.key_fingerprint,
+        "packages": list(packages.install),
+        "beside": list(packages.beside),
+        "headers": list(host.planned.driver.headers),
+        "family": list(pinned_patterns()),
+        "services": list(packages.services),
+        "version": version,
+    }
+    limit_s = settings.driver_install_timeout_s
+    with host.waiting(f"packages of driver {version}", limit_s, log="driver"):
+        staged = host.call("driver.stage", limit_s, root=ROOT, wish=wish, timeout_s=inner_s(limit_s))
+    host.note("driver-stage", **staged)
+    if staged["why"]:
+        _warn(host, staged["why"])
+
+
+def _warn(host: HostRun, why: str) -> None:
+    """Say that a driver that fails cannot be rolled back; raises RackhandError where that was demanded."""
+    what = f"the driver that is installed cannot be stored, so there is no way back to it: {why}"
+    if host.intent.settings.driver_require_rollback:
+        step = "repair the installed driver or name a repository that has it; or set driver_require_rollback = False"
+        raise host.error("rollback-not-guaranteed", f"{what}; nothing was changed", step)
+    step = "nothing if the new driver works; driver_require_rollback = True refuses such a change"
+    host.warnings.append(Problem(code="rollback-not-guaranteed", what=what, where=host.name, next_step=step))
+
+
+def install(host: HostRun) -> Change | None:
+    """Put the stored packages on, pin and hold them, unless every member is at the planned version and on hold."""
+    driver = host.planned.driver
+    packages = driver.packages
+    if packages is None or _installed(host.survey(), packages, driver.version):
+        return None
+    refuse_mismatch(host, driver.version)
+    seen = host.survey()
+    there = _versions_right(seen, packages, driver.version)
     what = "put back the hold on" if there else "install"
-    half = (
-        f"; {', '.join(_unfinished(host.survey()))} had been left half installed" if _unfinished(host.survey()) else ""
-    )
+    half = f"; {', '.join(_unfinished(seen))} had been left half installed" if _unfinished(seen) else ""
     summary = f"{what} {driver.version} ({', '.join(packages.install)}), pin and hold{half}"
     return Change(summary=summary, apply=lambda: _put(host, packages, driver.version), together=not there)
 
@@ -38,22 +87,10 @@ def _put(host: HostRun, packages: DriverSet, version: str) -> None:
     if not _versions_right(host.survey(), packages, version):
         switch.hold(host, hold_s(settings))
     host.board.phase(host.name, "driver")
-    with host.waiting(f"driver {version}", settings.driver_install_timeout_s, log="driver"):
-        host.call(
-            "driver.install",
-            settings.driver_install_timeout_s,
-            repository_url=settings.driver_repository_url or packages.repository_url,
-            key_url=_key_url(packages, settings),
-            fingerprint=settings.driver_key_fingerprint or packages.key_fingerprint,
-            packages=list(packages.install),
-            beside=list(packages.beside),
-            headers=list(host.planned.driver.headers),
-            pinned=list(packages.pinned),
-            family=list(pinned_patterns()),
-            services=list(packages.services),
-            version=version,
-            timeout_s=inner_s(settings.driver_install_timeout_s),
-        )
+    limit_s = settings.driver_install_timeout_s
+    wanted = {"version": version, "packages": list(packages.install)}
+    with host.waiting(f"driver {version}", limit_s, log="driver"):
+        host.call("driver.put", limit_s, root=ROOT, run=host.run, **wanted, timeout_s=inner_s(limit_s))
     host.note("driver", version=version)
 
 
@@ -62,7 +99,7 @@ def hold_s(settings: Settings) -> int:
     return 2 * settings.driver_install_timeout_s + settings.driver_reboot_timeout_s + STAGE_S
 
 
-def _refuse_mismatch(host: HostRun, version: str) -> None:
+def refuse_mismatch(host: HostRun, version: str) -> None:
     """Keep a working driver working: where no reboot is allowed, no other version may be put under a loaded module."""
     loaded, library = host.survey().driver.loaded, host.survey().driver.library
     if loaded and version not in (loaded, library) and not host.intent.settings.driver_reboot_allowed:
@@ -75,13 +112,15 @@ def _refuse_mismatch(host: HostRun, version: str) -> None:
 
 def _installed(seen: Survey, packages: DriverSet, version: str) -> bool:
     """Every package that was asked for has the version, and every member of the set is on hold."""
-    members = [name for name in seen.packages.installed if any(fnmatch(name, each) for each in packages.pinned)]
-    return _versions_right(seen, packages, version) and set(members) <= set(seen.packages.held)
+    members = [name for name in seen.packages.installed if belongs(name, packages.pinned)]
+    loose = seen.driver_sets.differs(version)[1]
+    return _versions_right(seen, packages, version) and set(members) <= set(seen.packages.held) and not loose
 
 
 def _versions_right(seen: Survey, packages: DriverSet, version: str) -> bool:
     right = all(upstream(seen.packages.installed.get(name, "")) == version for name in packages.install)
-    return right and not _unfinished(seen)
+    off = seen.driver_sets.differs(version)[0]
+    return right and not _unfinished(seen) and not off
 
 
 def _unfinished(seen: Survey) -> list[str]:

@@ -35,6 +35,7 @@ class PaperHost:
     """One host; `fails` maps functions of rackhand.remote to errors, `breaks` to exceptions that nobody foresaw.
 
     `says` is what its engines report of their memory. `turn_fails` (code and what) lets orders fail at the gate.
+    `no_way_back` is why its driver cannot be stored.
     """
 
     cards: tuple[str, ...] = ("h100",)
@@ -49,6 +50,7 @@ class PaperHost:
     says: dict[str, Any] = field(default_factory=dict)
     turn_fails: dict[str, str] = field(default_factory=dict)
     orders: list[dict[str, Any]] = field(default_factory=list)
+    no_way_back: str = ""
 
     def __post_init__(self) -> None:
         self.facts = answer(self.cards, self.changes)
@@ -115,9 +117,16 @@ class PaperHost:
         digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in units.items()}
         self.facts["state"]["program"] = {"digest": digest, "units": digests}
 
-    def driver_install(self, packages: list[str], version: str, **_: Any) -> list[str]:
+    def driver_stage(self, wish: dict[str, Any], **_: Any) -> dict[str, str]:
+        name = f"{wish['version']}-set"
+        known = self.facts.setdefault("driver_sets", {"sets": {}})
+        known["sets"][name] = {"version": wish["version"], "packages": wish["packages"]}
+        return {"set": name, "here": "", "why": self.no_way_back}
+
+    def driver_put(self, packages: list[str], version: str, **_: Any) -> list[str]:
         self.facts["packages"]["installed"].update(dict.fromkeys(packages, f"{version}-1"))
         self.facts["packages"]["held"] = list(packages)
+        self.facts["driver_sets"].update(current=f"{version}-set", installed=f"{version}-set")
         self.facts["driver"]["library"] = version
         return list(packages)
 

@@ -19,6 +19,7 @@ STEPS = (
     "Lease | one run at a time",
     "Host | user, directories, packages",
     "Host | its own program",
+    "Driver | packages fetched, transaction simulated",
     "Engine | environment",
     "Weights | present and checked",
     "Release | stage",
@@ -58,7 +59,15 @@ def test_a_bare_host_becomes_healthy_slow_things_first_and_disturbing_ones_in_it
     assert [instance.gate for instance in found.instances] == ["passed", "passed"]
     assert len({instance.gpus for instance in found.instances}) == 2
     order = [call for call in host.changing if call.startswith(("account", "driver", "reboot", "venv.b", "weights.a"))]
-    assert order == ["account.prepare", "venv.build", "weights.accept", "driver.install", "driver.settle", "reboot"]
+    assert order == [
+        "account.prepare",
+        "driver.stage",
+        "venv.build",
+        "weights.accept",
+        "driver.put",
+        "driver.settle",
+        "reboot",
+    ]
     assert host.changing[-4:] == ["release.place", "order.begin", "order.confirm", "measured.keep"]
 
 
@@ -66,7 +75,7 @@ def test_the_journal_of_steps_says_which_changed_something(deploy: Deploy) -> No
     steps = deploy({"a": PaperHost.bare()}, "-y").host("a").steps
     assert [step.name for step in steps] == [*STEPS[:-2], *IN_TURN, STEPS[-1]]
     changed = [step.name for step in steps if step.changed]
-    assert changed == [*STEPS[2:6], *IN_TURN[:3], *IN_TURN[4:6]]
+    assert changed == [*STEPS[2:7], *IN_TURN[:3], *IN_TURN[4:6]]
     assert all(step.summary for step in steps if step.changed)
 
 
@@ -74,7 +83,7 @@ def test_the_host_remembers_what_was_done_without_secrets(deploy: Deploy) -> Non
     host = PaperHost.bare()
     deploy({"a": host}, "-y")
     assert [line["step"] for line in host.ledger] == [
-        "program", "environment", "weights", "driver", "reboot", "gpus", "release", "measured",
+        "program", "driver-stage", "environment", "weights", "driver", "reboot", "gpus", "release", "measured",
     ]  # fmt: skip
     assert len({line["run"] for line in host.ledger}) == 1
     assert "canary" not in json.dumps(host.ledger)
@@ -305,5 +314,5 @@ def test_a_hold_that_was_taken_off_is_put_back_while_the_servers_serve(deploy: D
     host.facts["packages"]["held"] = []
     result = deploy({"a": host}, "-y")
     assert result.outcome.good
-    assert host.changing == ["driver.install"]
+    assert host.changing == ["driver.put"]
     assert "put back the hold on" in next(each.summary for each in result.host("a").steps if each.changed)

@@ -83,7 +83,7 @@ def test_where_no_reboot_is_allowed_nothing_is_put_under_a_loaded_module() -> No
         driver.install(host_run(paper, driver_version="580.178.04", driver_reboot_allowed=False))
     assert caught.value.code == "reboot-needed"
     assert DRIVER in caught.value.what
-    assert "driver.install" not in paper.calls
+    assert "driver.put" not in paper.calls
 
 
 def test_a_bare_host_that_may_not_be_rebooted_says_so_instead_of_going_on() -> None:
@@ -292,16 +292,16 @@ def test_a_drop_in_that_differs_is_a_reason_to_switch() -> None:
 def test_the_key_of_debian_13_is_asked_for_under_the_name_that_nvidia_gave_it() -> None:
     class Noting(PaperHost):
         @override
-        def driver_install(self, packages: list[str], version: str, **args: Any) -> list[str]:
-            asked.append(args["key_url"])
-            return super().driver_install(packages, version)
+        def driver_stage(self, wish: dict[str, Any], **args: Any) -> dict[str, str]:
+            asked.append(wish["key_url"])
+            return super().driver_stage(wish)
 
     asked: list[str] = []
     nothing = {"loaded": None, "flavour": "", "library": None, "nouveau": False, "runfile": False}
     mirror = {"driver_branch": "595", "driver_version": "595.91.07", "driver_repository_url": "https://mirror/debian13"}
     for named in (None, "02182E60104FCDC26EAE1B8597A5D4CB8793F200", "0" * 32 + "ABCDEF01"):
         paper = Noting(changes={"driver": nothing, "host.version": "13"})
-        change(driver.install(host_run(paper, driver_key_fingerprint=named, **mirror))).apply()
+        change(driver.stage(host_run(paper, driver_key_fingerprint=named, **mirror))).apply()
     assert asked == [f"https://mirror/debian13/{name}.pub" for name in ("8793F200", "8793F200", "abcdef01")]
 
 
@@ -318,3 +318,40 @@ def test_what_others_left_half_installed_is_no_reason_to_install_a_driver() -> N
     paper = driven(*INSTALLED)
     paper.facts["packages"]["unfinished"] = ["other"]
     assert driver.install(host_run(paper)) is None
+
+
+def test_packages_are_staged_when_they_are_to_change_and_not_to_put_back_a_hold() -> None:
+    stored = {"sets": {"a": {"version": DRIVER, "packages": INSTALLED}}, "current": "a"}
+    whole, loose = driven(*INSTALLED), driven()
+    for paper in (whole, loose):
+        paper.facts["driver_sets"] = stored
+        assert driver.stage(host_run(paper)) is None
+    found = change(driver.stage(host_run(loose, driver_version="580.178.04")))
+    found.apply()
+    assert "580.178.04" in found.summary
+    assert "driver.put" not in loose.calls
+
+
+@pytest.mark.parametrize("wrong", ["off", "loose"])
+def test_a_host_that_differs_from_its_stored_set_is_put_right(wrong: str) -> None:
+    paper = driven(*INSTALLED)
+    stored = {"a": {"version": DRIVER, "packages": INSTALLED}}
+    paper.facts["driver_sets"] = {"sets": stored, "current": "a", wrong: ["libcuda1 is 595.91.07-1"]}
+    found = change(driver.install(host_run(paper)))
+    assert found.together is (wrong == "off")
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_driver_without_a_way_back_is_a_warning_or_refused(required: bool) -> None:
+    paper = driven(*INSTALLED)
+    paper.no_way_back = "580.95.05 cannot be fetched any more"
+    host = host_run(paper, driver_version="580.178.04", driver_require_rollback=required)
+    found = change(driver.stage(host))
+    if required:
+        with pytest.raises(RackhandError) as caught:
+            found.apply()
+        assert caught.value.code == "rollback-not-guaranteed"
+        assert "nothing was changed" in caught.value.what
+    else:
+        found.apply()
+        assert [each.code for each in host.warnings] == ["rollback-not-guaranteed"]

@@ -86,7 +86,7 @@ def get(arguments: Sequence[str], log: str, timeout_s: int) -> list[str]:
     left_s = wait_for_lock(log, timeout_s)
     status, lines = command.run(["apt-get", *OPTIONS, *arguments], log, left_s, ENVIRONMENT)
     if status:
-        raise _explain(status, lines, arguments, log)
+        raise explained(status, lines, arguments, log)
     return lines
 
 
@@ -107,10 +107,11 @@ def wait_for_lock(log: str, timeout_s: int) -> int:
     return max(1, int(deadline - time.monotonic()))
 
 
-def _explain(status: int, lines: list[str], arguments: Sequence[str], log: str) -> Problem:
+def explained(status: int, lines: list[str], arguments: Sequence[str], log: str) -> Problem:
+    """Say in our words why apt-get failed, with what it said last."""
     evidence = [line for line in lines if line.startswith(TELLING)][-6:] or lines[-6:]
     where = f"see {command.LOGS}/{log}.log on the host, then run again"
-    verb = next((word for word in arguments if word in ("update", "install")), "")
+    verb = next((word for word in arguments if word in ("update", "install", "download")), "")
     if status == 124:
         return Problem("apt-timeout", f"apt-get {verb} did not finish in time and was stopped", where, evidence)
     # What dpkg says of a full disk stands before apt's last words.

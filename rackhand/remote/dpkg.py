@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -51,6 +52,17 @@ def belongs(name: str, patterns: Sequence[str]) -> bool:
 def interrupted() -> bool:
     """Say whether dpkg was cut off in the middle of writing down what it did."""
     return any(path.name.isdigit() for path in JOURNAL.glob("*"))
+
+
+def upstream(package_version: str) -> str:
+    """Strip epoch and revision: `1:580.95.05-1` is driver 580.95.05."""
+    return re.split(r"[-~+]", package_version.split(":", 1)[-1])[0]
+
+
+def older(version: str, other: str) -> bool:
+    """Say whether a package version is older than another."""
+    done = subprocess.run(["dpkg", "--compare-versions", version, "lt", other], check=False, capture_output=True)
+    return done.returncode == 0
 
 
 def output(*command: str) -> str:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import driver, files, gate, gpu, host, measured, references, shelf, startup, state, units
+from rackhand.remote import driver_files, files, gate, gpu, host, measured, references, shelf, startup, state, units
 
 SYSTEMCTL_S = 30
 HAPROXY = "haproxy.service"
@@ -31,7 +31,7 @@ def status(root: str, packages: list[str], loader: str, nvml_payload: str, probe
         "host": {**host.identity(), "uptime_s": _uptime_s()},
         "resources": host.resources(root),
         "driver": gpu.driver(),
-        "packages": {**gpu.packages(packages), "pinned": driver.PIN.exists()},
+        "packages": {**gpu.packages(packages), "pinned": driver_files.PIN.exists()},
         "nvml": gpu.nvml(loader, nvml_payload),
         "reboot": reboot(),
         "release": release,

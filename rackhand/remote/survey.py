@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from rackhand.remote import driver_facts, gpu, gpu_setup, host, shelf, state
+from rackhand.remote import driver_facts, driver_journal, gpu, gpu_setup, host, shelf, state
 
 
 def survey(
@@ -32,6 +33,7 @@ def survey(
         "driver": gpu.driver(),
         "packages": gpu.packages(packages),
         "ground": driver_facts.facts(identity["secure_boot"]),
+        "driver_sets": driver_journal.standing(Path(root)),
         "nvml": gpu.nvml(loader, nvml_payload),
         "setup": gpu_setup.seen(root, services),
         "listeners": host.listeners(ports),

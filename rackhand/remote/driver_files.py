@@ -1,0 +1,102 @@
+"""The files with which apt is kept from moving the driver by itself: source, key, pin, blacklist."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rackhand.remote import files
+from rackhand.remote.problem import Problem
+
+KEYRING = Path("/usr/share/keyrings/rackhand-nvidia.asc")
+SOURCE = Path("/etc/apt/sources.list.d/rackhand-nvidia.sources")
+PIN = Path("/etc/apt/preferences.d/rackhand-nvidia")
+UNATTENDED = Path("/etc/apt/apt.conf.d/51rackhand-nvidia")
+BLACKLIST = (
+    *("^nvidia-", "^libnvidia-", "^libcuda", "^libnvcuvid", "^libnvoptix", "^libnvsdm"),
+    *("^firmware-nvidia-", "^linux-modules-nvidia-", "^cuda-drivers"),
+)
+# A module that was built elsewhere fits one kernel: the kernel moves only with it.
+KERNEL = ("^linux-image-", "^linux-headers-", "^linux-modules-", "^linux-generic")
+PRECOMPILED = "linux-modules-nvidia-"
+# Of what belongs to a driver, what carries the versions of kernels.
+MODULES = ("linux-modules-nvidia-*", "linux-objects-nvidia-*", "linux-signatures-nvidia-*")
+PRIORITY_ALLOWING_DOWNGRADE = 1001
+
+
+def source(repository_url: str) -> str:
+    """Return the entry for a flat repository that our key signs; empty where the distribution's own are enough."""
+    if not repository_url:
+        return ""
+    return f"Types: deb\nURIs: {repository_url}/\nSuites: /\nSigned-By: {KEYRING}\n"
+
+
+def pin(patterns: Sequence[str], version: str) -> str:
+    """Return preferences that keep packages at one driver version, also against a newer one that is installed."""
+    return f"Package: {' '.join(patterns)}\nPin: version {version}-*\nPin-Priority: {PRIORITY_ALLOWING_DOWNGRADE}\n"
+
+
+def unattended(members: Sequence[str]) -> str:
+    """Return what keeps unattended-upgrades away from the driver, and from the kernel where the module needs that."""
+    patterns = (*BLACKLIST, *(KERNEL if precompiled(members) else ()))
+    entries = "".join(f'  "{pattern}";\n' for pattern in patterns)
+    why = "// written by rackhand: the driver changes only with a deploy"
+    return f"{why}\nUnattended-Upgrade::Package-Blacklist {{\n{entries}}};\n"
+
+
+def holds(members: Sequence[str], installed: Sequence[str]) -> list[str]:
+    """Name what goes on hold: every member, and the kernel's meta packages that precompiled modules follow.
+
+    Of linux-modules-nvidia-580-server-open-generic these are linux-generic, linux-image-generic, linux-headers-generic.
+    """
+    metas = []
+    for image in (name for name in installed if name.startswith("linux-image-")):
+        kernel = image[len("linux-image-") :]
+        if not kernel[:1].isdigit() and any(name.endswith(f"-{kernel}") for name in precompiled(members)):
+            metas += [f"linux-{kernel}", image, f"linux-headers-{kernel}"]
+    return sorted({*members, *(name for name in metas if name in installed)})
+
+
+def precompiled(members: Sequence[str]) -> list[str]:
+    """Name the members that are kernel modules built elsewhere."""
+    return [name for name in members if name.startswith(PRECOMPILED)]
+
+
+def wanted(found: Mapping[str, Any]) -> dict[Path, str]:
+    """Return the files that a set of packages has around it; an empty text is no file."""
+    return {
+        KEYRING: found["key"],
+        SOURCE: found["source"],
+        PIN: found["pin"],
+        UNATTENDED: unattended(sorted(found["members"])),
+    }
+
+
+def place(path: Path, text: str) -> None:
+    """Have a file with this text, and none for an empty one."""
+    if text:
+        files.write(path, text)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read(path: Path) -> str:
+    """Return a file's text; empty where there is none."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def as_before_on_failure(*paths: Path) -> Iterator[None]:
+    """Put files back when the body fails: a source that apt refuses would break every later apt-get update."""
+    before = {path: read(path) for path in paths}
+    try:
+        yield
+    except Problem:
+        for path, text in before.items():
+            place(path, text)
+        raise
