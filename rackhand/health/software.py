@@ -6,7 +6,7 @@ from rackhand.hardware import Inventory
 from rackhand.health.notice import notice
 from rackhand.health.seen import CudaSeen, Seen
 from rackhand.outcome import Finding
-from rackhand.remote.driver import upstream
+from rackhand.remote.dpkg import upstream
 
 FABRICMANAGER = "nvidia-fabricmanager"
 # Results of cuInit whose causes differ (CUDA driver API, CUresult).
