@@ -21,7 +21,7 @@ def stage(host: HostRun) -> Change | None:
     packages = driver.packages
     if packages is None or _installed(host.survey(), packages, driver.version):
         return None
-    refuse_mismatch(host, driver.version)
+    _refuse_mismatch(host, driver.version)
     if _staged(host.survey(), packages, driver.version):
         return None
     summary = f"store the packages of {driver.version} and of what is installed, simulate their exchange"
@@ -72,7 +72,7 @@ def install(host: HostRun) -> Change | None:
     packages = driver.packages
     if packages is None or _installed(host.survey(), packages, driver.version):
         return None
-    refuse_mismatch(host, driver.version)
+    _refuse_mismatch(host, driver.version)
     seen = host.survey()
     there = _versions_right(seen, packages, driver.version)
     what = "put back the hold on" if there else "install"
@@ -99,7 +99,7 @@ def hold_s(settings: Settings) -> int:
     return 2 * settings.driver_install_timeout_s + settings.driver_reboot_timeout_s + STAGE_S
 
 
-def refuse_mismatch(host: HostRun, version: str) -> None:
+def _refuse_mismatch(host: HostRun, version: str) -> None:
     """Keep a working driver working: where no reboot is allowed, no other version may be put under a loaded module."""
     loaded, library = host.survey().driver.loaded, host.survey().driver.library
     if loaded and version not in (loaded, library) and not host.intent.settings.driver_reboot_allowed:

@@ -14,7 +14,7 @@ from rackhand.driver.refusals import Case, refusals
 from rackhand.errors import RackhandError
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan
-from rackhand.remote.driver import upstream
+from rackhand.remote.dpkg import upstream
 from rackhand.seen import inventory
 from rackhand.settings import Settings
 from rackhand.survey import Survey

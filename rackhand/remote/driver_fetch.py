@@ -36,9 +36,9 @@ Wish = Mapping[str, Any]
 def stage(base: Path, wish: Wish, timeout_s: int) -> dict[str, str]:
     """Have the wished set and the one that is installed in the store; return their names, and why the latter is not.
 
-    `wish` is {repository_url, key_url, fingerprint, packages, beside, headers, family,
-    services, version}; `headers` come as far as they are on offer. Where both sets are
-    stored nobody is asked for anything. Raises Problem; nothing of the driver has changed then, nor its pin.
+    `wish` is {repository_url, key_url, fingerprint, packages, beside, headers, family, services, version}; `headers`
+    come as far as they are on offer. Where both sets are stored nobody is asked for anything. Raises Problem; nothing
+    of the driver has changed then, nor its pin.
     """
     deadline = time.monotonic() + timeout_s
     wish = {**wish, "family": [*wish["family"], *driver_files.MODULES]}

@@ -87,7 +87,8 @@ def wanted(packages: Sequence[str], members: Sequence[str], version: str, reposi
 
 def offers(names: Sequence[str]) -> dict[str, list[str]]:
     """Return the package versions on offer by name, the newest first; names that nobody offers are absent."""
-    listing = subprocess.run(["apt-cache", "madison", *names], capture_output=True, text=True, check=False).stdout
+    command_line = ["apt-cache", "madison", *names]
+    listing = subprocess.run(command_line, capture_output=True, text=True, check=False).stdout if names else ""
     found: dict[str, list[str]] = {}
     for line in listing.splitlines():
         if line.count("|") >= 2:
