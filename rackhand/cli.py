@@ -6,12 +6,12 @@ from typing import NoReturn
 
 from typing_extensions import override
 
-from rackhand.commands import checklist, diagnose, fit, plan, report, status
+from rackhand.commands import checklist, diagnose, fit, plan, report, status, verify
 from rackhand.errors import RackhandError
 from rackhand.lab import commands as lab
 
 # Each has add_parser(subparsers); it sets the default `main`, which takes the arguments and returns the exit status.
-COMMANDS = (fit, plan, status, report, checklist, diagnose, lab)
+COMMANDS = (fit, plan, status, verify, report, checklist, diagnose, lab)
 
 
 class Parser(argparse.ArgumentParser):

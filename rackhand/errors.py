@@ -24,3 +24,9 @@ class RackhandError(Exception):
     @override
     def __str__(self) -> str:
         return f"{self.where}: {self.what} [{self.code}] → {self.next_step}"
+
+
+def unreachable(where: str) -> RackhandError:
+    """Return what is said of a host that no connection could be made to."""
+    next_step = "check the host, its address and your key; then run again"
+    return RackhandError("unreachable", "no SSH connection", where, next_step)

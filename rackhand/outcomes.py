@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from rackhand.differences import differences
+from rackhand.errors import unreachable
 from rackhand.outcome import HostOutcome, HostStatus, InstanceOutcome, Problem, RunOutcome, TurnOutcome, WaveOutcome
 from rackhand.plan import Plan
 from rackhand.rollout.conductor import Conductor, numbered
@@ -144,10 +145,4 @@ def _cut_off(result: Mapping[str, object]) -> int | None:
 
 
 def _unreachable(name: str) -> HostOutcome:
-    problem = Problem(
-        code="unreachable",
-        what="no SSH connection",
-        where=name,
-        next_step="check the host, its address and your key; then run again",
-    )
-    return HostOutcome(name=name, status=HostStatus.UNREACHABLE, problems=(problem,))
+    return HostOutcome(name=name, status=HostStatus.UNREACHABLE, problems=(Problem.of(unreachable(name)),))

@@ -15,7 +15,7 @@ from pyinfra_cli.exceptions import UnexpectedExternalError
 from pyinfra_cli.inventory import make_inventory
 
 from rackhand import arguments
-from rackhand.errors import RackhandError
+from rackhand.errors import RackhandError, unreachable
 from rackhand.session import Session
 from rackhand.ssh import tune
 
@@ -59,12 +59,7 @@ def _answer(host: Host, question: Callable[[Session], Answer]) -> Answer | Rackh
     try:
         host.connect(show_errors=False)
         if not host.connected:
-            raise RackhandError(
-                "unreachable",
-                "no SSH connection",
-                host.name,
-                "check the host, its address and your key; then run again",
-            )
+            raise unreachable(host.name)
         tune(host)
         return question(Session(host))
     except RackhandError as error:

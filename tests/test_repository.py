@@ -18,11 +18,13 @@ EDGE = {
     "deploy.py",
     "config.py",
     "rollback.py",
+    "verify.py",
     "rackhand/operations.py",
     "rackhand/reach.py",
     "rackhand/session.py",
     "rackhand/ssh.py",
     "rackhand/turns.py",
+    "rackhand/verifying.py",
     "rackhand/lab/connector.py",
 }
 REGISTRIES = re.compile(

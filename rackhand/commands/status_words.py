@@ -1,16 +1,16 @@
 """How a fleet stands, in words: what all share, a table, every drift once with the hosts that it is about."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from rackhand.outcome import Problem
+from rackhand.commands import fleet_words
+from rackhand.commands.fleet_words import Row
 from rackhand.status.hosts import GOOD, STATUSES, HostStanding
 from rackhand.status.instances import Standing, State, span
 from rackhand.terminal import Terminal
 
-Row = Mapping[str, str | Text]
 COLUMNS = (
     "host", "status", "release", "since", "vLLM", "model", "driver", "disk free",
     "instance", "state", "up", "restarts", "KV tokens",
@@ -23,7 +23,7 @@ SPARE = ("disk free", "KV tokens", "since", "restarts", "model", "driver", "vLLM
 STYLES = {"good": "green", "drift": "yellow", "serving": "green", "up": "green", "starting": "yellow"}
 BAD = "bold red"
 # More hosts than this, and those that are well are counted.
-MOST_HOSTS, MOST_NAMES = 24, 8
+MOST_HOSTS = 24
 
 
 def text(hosts: Sequence[HostStanding], terminal: Terminal, *, everyone: bool) -> str:
@@ -36,8 +36,8 @@ def text(hosts: Sequence[HostStanding], terminal: Terminal, *, everyone: bool) -
     blocks = [
         _table(listed, terminal),
         list(_counted(counted, terminal)),
-        _told(drifts, "", terminal),
-        _told([note for host in listed for note in host.notes], "note: ", terminal),
+        fleet_words.told(drifts, "", terminal),
+        fleet_words.told([note for host in listed for note in host.notes], "note: ", terminal),
         terminal.paragraph(sentence(hosts)),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -57,21 +57,7 @@ def sentence(hosts: Sequence[HostStanding]) -> str:
 
 def _table(hosts: Sequence[HostStanding], terminal: Terminal) -> list[str]:
     rows = [row for host in hosts for row in _rows(host, terminal)]
-    if not rows:
-        return []
-    values = {name: {str(row[name]) for row in rows if row.get(name)} for name in SHAREABLE}
-    shared = {name: found.pop() for name, found in values.items() if len(found) == 1 and len(hosts) > 1}
-    names = [name for name in COLUMNS if name not in shared]
-    for spare in SPARE:
-        if _width(names, rows) > terminal.width and spare in names:
-            names.remove(spare)
-    head = [terminal.say(" · ".join(f"{name} {value}" for name, value in shared.items())), ""] if shared else []
-    whole = [name for name in names if name not in ("host", "model")]
-    return [*head, *terminal.table(names, [[row.get(name, "") for name in names] for row in rows], NUMBERS, whole)]
-
-
-def _width(names: Sequence[str], rows: Sequence[Row]) -> int:
-    return sum(max(len(text) for text in (name, *(str(row.get(name, "")) for row in rows))) + 2 for name in names)
+    return fleet_words.table(rows, COLUMNS, terminal, numbers=NUMBERS, shareable=SHAREABLE, spare=SPARE, wraps="model")
 
 
 def _rows(host: HostStanding, terminal: Terminal) -> Iterator[Row]:
@@ -116,17 +102,3 @@ def _counted(hosts: Sequence[HostStanding], terminal: Terminal) -> Iterator[str]
 def _served(host: HostStanding) -> str:
     release = host.seen.release if host.seen else None
     return f"release {release.id}: vLLM {release.engine_version}, {release.served_name}" if release else "nothing"
-
-
-def _told(problems: Sequence[Problem], before: str, terminal: Terminal) -> list[str]:
-    """Tell each thing once, with all the places that it is about."""
-    places: dict[tuple[str, str, str, tuple[str, ...]], list[str]] = {}
-    for each in problems:
-        places.setdefault((each.what, each.code, each.next_step, each.evidence), []).append(each.where)
-    lines = []
-    for (what, code, step, evidence), where in places.items():
-        rest = f" and {len(where) - MOST_NAMES} more" if len(where) > MOST_NAMES else ""
-        names = f"{', '.join(where[:MOST_NAMES])}{rest}"
-        lines += terminal.paragraph(f"{before}{names}: {what} [{code}] → {step}", later="  ")
-        lines += [terminal.say(f"  │ {line}") for line in evidence]
-    return lines
