@@ -97,6 +97,11 @@ def _lines(case: Case, plan: DriverPlan, wrong: list[str]) -> Iterator[str]:
         yield f"driver packages beside them: {', '.join(beside)}"
     if set(wrong) < set(packages.install):
         yield f"driver packages that do not fit the others now: {', '.join(wrong)}"
+    if case.survey.ground.packages:
+        stored = (
+            "is stored here" if case.survey.driver_sets.installed else "is stored here first, as far as it can be had"
+        )
+        yield f"driver: what is installed now {stored}, so that the way back needs no network"
     if plan.removes:
         yield f"driver packages that go: {', '.join(plan.removes)}"
     if case.survey.driver.flavour == "proprietary":

@@ -88,7 +88,7 @@ def _description() -> Mapping[str, Any]:
 def _of_driver(distribution: str, driver: Driver) -> Iterator[Package]:
     description = _description()
     layout = description["distributions"][distribution]
-    for name in layout[driver.branch]:
+    for name in layout.get(driver.branch, ()):
         for pattern, facts in description["sets"][name].items():
             version = _version(layout["revision"], facts.get("revision", ""), driver, description)
             yield _filled(pattern, facts, driver, version)
