@@ -10,6 +10,8 @@ import pytest
 
 from rackhand import payload
 from rackhand.lab import personality
+from rackhand.lab.personality import Ailments
+from tests import ailments
 from tests.lab.test_emulated_nvml import Host
 
 
@@ -48,3 +50,25 @@ def test_nvml_and_cuda_say_apart_what_is_wrong_with_the_driver(
     host.load(loaded)
     assert asked(host, payload.health_nvml(0))["state"] == state
     assert asked(host, payload.health_cuda())["code"] == code
+
+
+AILMENTS: list[tuple[str, Ailments, str]] = [
+    ("1xL4", Ailments(remap_pending=True), "row-remap-pending"),
+    ("1xL4", Ailments(remap_failed=True), "row-remap-failed"),
+    ("1xT4", Ailments(retired_pending=True), "retired-page-pending"),
+    ("1xL4", Ailments(ecc_uncorrected=2), "ecc-uncorrected"),
+    ("1xL4", Ailments(sram_exceeded=True), "sram-threshold"),
+    ("1xL4", Ailments(recovery=1), "recovery-action"),
+    ("1xL4", Ailments(clock_events=0x88), "power-brake"),
+    ("1xL4", Ailments(reset_required=True), "gpu-reset-required"),
+]
+
+
+@pytest.mark.parametrize(("name", "ails", "code"), AILMENTS, ids=[code for _, _, code in AILMENTS])
+def test_what_ails_a_card_is_read_and_found(tmp_path: Path, name: str, ails: Ailments, code: str) -> None:
+    sick = asked(Host(tmp_path, personality.load(name).with_gpu(0, ails=ails)), payload.health_nvml(0))["gpus"]
+    answer = ailments.host(1)
+    answer["nvml"]["gpus"] = [{**each, "persistence": True, "address": ailments.address(0)} for each in sick]
+    answer["engines"] = []
+    assert code in ailments.codes(answer)
+    assert [each for each in ailments.codes(answer) if each not in (code, "cuda-devices", "module-refused")] == []

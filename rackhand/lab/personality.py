@@ -91,8 +91,22 @@ class Process(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ailments(_Strict):
+    """What ails a card that answers: `recovery` and the bits of `clock_events` are NVML's numbers."""
+
+    remap_pending: bool = False
+    remap_failed: bool = False
+    retired_pending: bool = False
+    ecc_uncorrected: int = 0
+    sram_exceeded: bool = False
+    recovery: int = 0
+    clock_events: int = 0
+    reset_required: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gpu(_Strict):
-    """One card in one slot; the last four fields say what is wrong with it.
+    """One card in one slot; the last five fields say what is wrong with it.
 
     `peers` are the addresses of cards that NVLink bridges join it with; without, its active links lead to NVSwitches.
     """
@@ -108,6 +122,7 @@ class Gpu(_Strict):
     on_bus: bool = True
     in_nvml: bool = True
     lost: bool = False
+    ails: Ailments = Ailments()
 
     @property
     def visible(self) -> bool:

@@ -1,6 +1,7 @@
 """Write down a personality for the emulated libraries: "key value" lines, one file per host."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from rackhand.lab.personality import NVIDIA, Gpu, Personality
 
@@ -58,3 +59,4 @@ def _abilities(gpu: Gpu) -> Iterator[tuple[str, object]]:
     yield from (("mig_max", model.mig_slices_max), ("lost", int(gpu.lost)))
     yield from (("power_mw", model.power_limit_mw), ("power_min_mw", model.power_limit_min_mw))
     yield "power_max_mw", model.power_limit_max_mw or model.power_limit_mw
+    yield from ((name, int(value)) for name, value in asdict(gpu.ails).items())

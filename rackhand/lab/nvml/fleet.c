@@ -25,6 +25,8 @@ static const struct field FIELDS[] = {
     NUMBER(nvlinks_active), NUMBER(nvlink_version), NUMBER(fabric), NUMBER(p2p), NUMBER(ecc), NUMBER(row_remapping),
     NUMBER(mig_max), NUMBER(lost), NUMBER(power_mw), NUMBER(power_min_mw), NUMBER(power_max_mw),
     NUMBER(power_limit_mw), NUMBER(ecc_off), NUMBER(ecc_off_pending),
+    NUMBER(remap_pending), NUMBER(remap_failed), NUMBER(retired_pending), NUMBER(ecc_uncorrected),
+    NUMBER(sram_exceeded), NUMBER(recovery), NUMBER(clock_events), NUMBER(reset_required),
     WORDS(name), WORDS(uuid), WORDS(serial),
 };
 

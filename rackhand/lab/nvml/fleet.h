@@ -39,6 +39,8 @@ struct gpu {
     unsigned ecc, row_remapping, mig_max, slice_count, process_count, lost;
     unsigned power_mw, power_min_mw, power_max_mw, peer_count;
     unsigned power_limit_mw, ecc_off, ecc_off_pending; /* what was set; see nvml_set.c */
+    unsigned remap_pending, remap_failed, retired_pending, ecc_uncorrected, sram_exceeded, recovery, clock_events;
+    unsigned reset_required;
     struct place peers[MAX_PEERS]; /* the cards at the other ends of its NVLinks; none: NVSwitches */
     char name[TEXT], uuid[TEXT], serial[TEXT];
     struct slice slices[MAX_SLICES];

@@ -25,6 +25,11 @@ int answer_number(unsigned *target, unsigned value)
     return SUCCESS;
 }
 
+static int absence(const struct gpu *gpu)
+{
+    return gpu->lost ? GPU_IS_LOST : gpu->reset_required ? RESET_REQUIRED : SUCCESS;
+}
+
 int find_gpu(nvmlDevice_t handle, struct gpu **gpu)
 {
     *gpu = handle;
@@ -32,7 +37,7 @@ int find_gpu(nvmlDevice_t handle, struct gpu **gpu)
         return UNINITIALIZED;
     if (*gpu < fleet.gpus || *gpu >= fleet.gpus + MAX_GPUS || (*gpu)->kind != KIND_GPU)
         return INVALID_ARGUMENT;
-    return (*gpu)->lost ? GPU_IS_LOST : SUCCESS;
+    return absence(*gpu);
 }
 
 struct slice *as_slice(nvmlDevice_t handle)
@@ -115,7 +120,7 @@ int nvmlDeviceGetCount_v2(unsigned *count)
 static int hand_out(struct gpu *gpu, nvmlDevice_t *handle)
 {
     *handle = gpu;
-    return gpu->lost ? GPU_IS_LOST : SUCCESS;
+    return absence(gpu);
 }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *handle)

@@ -57,6 +57,12 @@ struct fabric_info { /* v2: 36 bytes, v3: 40 */
     unsigned health_summary; /* v3 only */
 };
 
+struct sram_errors { /* v1: 104 bytes */
+    unsigned version;
+    unsigned long long counts[11];
+    unsigned exceeded;
+};
+
 struct field_value { /* 40 bytes */
     unsigned field, scope;
     long long timestamp, latency_us;

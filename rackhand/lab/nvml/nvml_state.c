@@ -6,6 +6,7 @@
 
 #define MIB (1024ULL * 1024ULL)
 #define MEMORY_V2 0x02000028u
+#define SRAM_ERRORS_V1 0x01000068u
 #define FABRIC_V2 0x02000024u
 #define FABRIC_V3 0x03000028u
 
@@ -81,7 +82,7 @@ GPU_NUMBER(nvmlDeviceGetEnforcedPowerLimit, 1, limit_mw(gpu))
 GPU_NUMBER(nvmlDeviceGetPowerUsage, 1, gpu->power_mw / 10)
 GPU_NUMBER(nvmlDeviceGetMaxMigDeviceCount, gpu->mig_max, gpu->mig_max)
 /* Exactly one of row remapping and page retirement works on a card that has ECC. */
-GPU_NUMBER(nvmlDeviceGetRetiredPagesPendingStatus, gpu->ecc && !gpu->row_remapping, 0)
+GPU_NUMBER(nvmlDeviceGetRetiredPagesPendingStatus, gpu->ecc && !gpu->row_remapping, gpu->retired_pending)
 
 int nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t handle, unsigned *least, unsigned *most)
 {
@@ -109,10 +110,10 @@ int nvmlDeviceGetTotalEccErrors(nvmlDevice_t handle, unsigned error, unsigned co
 {
     struct gpu *gpu;
     int refused = find_gpu(handle, &gpu);
-    (void)error, (void)counter;
+    (void)counter;
     if (refused || !gpu->ecc)
         return refused ? refused : NOT_SUPPORTED;
-    *count = 0;
+    *count = error ? gpu->ecc_uncorrected : 0; /* corrected, uncorrected */
     return SUCCESS;
 }
 
@@ -122,7 +123,25 @@ int nvmlDeviceGetRemappedRows(nvmlDevice_t handle, unsigned *correctable, unsign
     int refused = find_gpu(handle, &gpu);
     if (refused || !gpu->row_remapping)
         return refused ? refused : NOT_SUPPORTED;
-    *correctable = *uncorrectable = *pending = *failed = 0;
+    *correctable = 0;
+    *pending = gpu->remap_pending;
+    *failed = gpu->remap_failed;
+    *uncorrectable = *pending || *failed;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t handle, struct sram_errors *status)
+{
+    struct gpu *gpu;
+    unsigned version = status->version;
+    int refused = find_gpu(handle, &gpu);
+    if (refused || !gpu->row_remapping) /* counted since the cards that remap rows */
+        return refused ? refused : NOT_SUPPORTED;
+    if (version != SRAM_ERRORS_V1)
+        return ARGUMENT_VERSION_MISMATCH;
+    memset(status, 0, sizeof *status);
+    status->version = version;
+    status->exceeded = gpu->sram_exceeded;
     return SUCCESS;
 }
 
@@ -140,7 +159,7 @@ int nvmlDeviceGetCurrentClocksEventReasons(nvmlDevice_t handle, unsigned long lo
     struct gpu *gpu;
     int refused = find_gpu(handle, &gpu);
     if (!refused)
-        *reasons = 1; /* GPU idle */
+        *reasons = gpu->clock_events ? gpu->clock_events : 1; /* GPU idle */
     return refused;
 }
 
@@ -163,6 +182,8 @@ int nvmlDeviceGetFieldValues(nvmlDevice_t handle, int count, struct field_value 
         values[i].result = values[i].field == 230 || values[i].field == 91 ? SUCCESS : NOT_SUPPORTED;
         if (values[i].field == 91) /* NVML_FI_DEV_NVLINK_LINK_COUNT; 230 is the recovery action, 0: none */
             values[i].value.u32 = gpu->nvlinks_active;
+        else if (values[i].field == 230)
+            values[i].value.u32 = gpu->recovery;
     }
     return refused;
 }
