@@ -203,3 +203,10 @@ _timeout = 900
 ssh_paramiko_connect_kwargs = {"channel_timeout": 60, "banner_timeout": 30, "auth_timeout": 30}
 # Further attempts to connect (many hosts behind one jump host meet its limit of new connections).
 ssh_connect_retries = 2
+
+# --- metrics: what the GPUs measure, for Prometheus ---------------------------------------------------------------
+
+# "textfile" is our page for a node exporter, "dcgm" NVIDIA's DCGM, "auto" our page unless DCGM's exporter runs.
+metrics_hardware = "auto"
+# Directory from which a node exporter collects text files; our page is rackhand_gpu.prom in it.
+metrics_directory = "/var/lib/prometheus/node-exporter"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from rackhand import gpu_modes
+from rackhand import gpu_modes, hardware_metrics
 from rackhand.catalog import platforms
 from rackhand.gpu_facts import NvmlGpu
 from rackhand.gpu_modes import Modes
@@ -20,10 +20,11 @@ BOOT = "rackhand-gpus"
 class Setup:
     """What is to be so beside the driver.
 
-    `services` are to run and `unwanted` are not (units without their ending), boots load `modules` in order and set
-    `kept`; `modes` is what GPUs are to be set to now, by PCI address.
+    `packages` are to be installed, `services` are to run and `unwanted` are not (units without their ending), boots
+    load `modules` in order and set `kept`; `modes` is what GPUs are to be set to now, by PCI address.
     """
 
+    packages: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     unwanted: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
@@ -33,28 +34,31 @@ class Setup:
 
 def watched() -> tuple[str, ...]:
     """Return every unit that a setup may be about."""
-    return (*platforms.all_services(), BOOT)
+    return (*platforms.all_services(), BOOT, *hardware_metrics.WATCHED)
 
 
 def wanted(survey: Survey, settings: Settings) -> Setup:
     """Say what the host needs; where the driver is not managed, services and modules are left alone as well."""
-    kept, modes = gpu_modes.kept(survey, settings), gpu_modes.wished(survey, settings)
-    if not settings.driver_manage:
-        return Setup(services=(BOOT,) if kept else (), kept=kept, modes=modes)
-    platform = inventory(survey).platform
-    needed = platforms.services(platform)
+    kept, platform = gpu_modes.kept(survey, settings), inventory(survey).platform
+    if settings.driver_manage:
+        ours, needed = [*platforms.all_services(), hardware_metrics.PAGE], [*platforms.services(platform), BOOT]
+    else:
+        ours, needed = [hardware_metrics.PAGE], [BOOT] if kept else []
+    needed += hardware_metrics.services(survey, settings)
     return Setup(
-        services=(*needed, BOOT),
-        unwanted=tuple(name for name in platforms.all_services() if name not in needed),
-        modules=platforms.modules(platform),
+        packages=hardware_metrics.packages(survey, settings),
+        services=tuple(needed),
+        unwanted=tuple(name for name in ours if name not in needed),
+        modules=platforms.modules(platform) if settings.driver_manage else (),
         kept=kept,
-        modes=modes,
+        modes=gpu_modes.wished(survey, settings),
     )
 
 
 def differences(survey: Survey, setup: Setup) -> tuple[str, ...]:
     """Say what of a setup is not so, in words; nothing where all is."""
     return (
+        *(f"package {name}" for name in setup.packages),
         *_services(survey, setup),
         *gpu_modes.words(gpu_modes.differing(survey, setup.modes)),
         *_boots(survey, setup),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rackhand import checks, crowded, gpu_modes, nearest, truth, unfitted
+from rackhand import checks, crowded, gpu_modes, hardware_metrics, nearest, truth, unfitted
 from rackhand.arrangement import Arrangement
 from rackhand.driver.verdict import verdict
 from rackhand.fitting.known import Known, known
@@ -24,7 +24,7 @@ def plan(host: str, survey: Survey, wishes: Wishes) -> Plan | Refusal:
     """Plan one host; a Refusal holds every reason at once, not only the first."""
     found, settings = gpus(survey), wishes.settings
     reasons = [*checks.system(host, survey, wishes), *checks.hardware(host, survey, found, settings)]
-    reasons += gpu_modes.refusals(host, survey, settings)
+    reasons += [*gpu_modes.refusals(host, survey, settings), *hardware_metrics.refusals(host, survey, settings)]
     driver = verdict(host, survey, settings)
     reasons += driver.problems
     past = known(survey.state.measured, wishes.weights.id)

@@ -12,7 +12,14 @@ from rackhand import payload
 from rackhand.templates import template
 
 # What the program can be told to do, and the function that does it.
-WORDS = {"turn": "turn.main", "state": "listener.main", "nvml": "nvml.main", "gpus": "gpu_modes.main"}
+WORDS = {
+    "turn": "turn.main",
+    "state": "listener.main",
+    "nvml": "nvml.main",
+    "gpus": "gpu_modes.main",
+    "metrics": "metrics.main",
+    "gpu-metrics": "gpu_metrics.main",
+}
 MAIN = "__main__.py"
 BEGINNING = (
     '"""Do what the first argument says."""\n'
@@ -20,7 +27,13 @@ BEGINNING = (
     "module, _, function = {words!r}[sys.argv[1]].rpartition('.')\n"
     "getattr(importlib.import_module('rackhand.remote.' + module), function)()\n"
 )
-UNITS = ("rackhand-switch.service", "rackhand-state.socket", "rackhand-state.service", "rackhand-gpus.service")
+UNITS = (
+    "rackhand-switch.service",
+    "rackhand-state.socket",
+    "rackhand-state.service",
+    "rackhand-gpus.service",
+    "rackhand-hardware.service",
+)
 # The oldest time that a zip archive knows: the same sources give the same bytes.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 MODE = 0o644
@@ -46,10 +59,13 @@ class Program:
 
 
 @cache
-def program(root: str, state_port: int) -> Program:
-    """Build the program for hosts that tell routers at `state_port` who is ready."""
+def program(root: str, state_port: int, metrics_directory: str) -> Program:
+    """Build the program for hosts that tell routers at `state_port` who is ready, and keep metrics in a directory."""
     data = _archive()
-    units = {name: template(f"{name}.j2").render(root=root, port=state_port) for name in UNITS}
+    units = {
+        name: template(f"{name}.j2").render(root=root, port=state_port, metrics_directory=metrics_directory)
+        for name in UNITS
+    }
     return Program(digest=hashlib.sha256(data).hexdigest()[:12], data=data, units=units)
 
 

@@ -21,7 +21,7 @@ __all__ = ["LOOPBACK", "OWNED_OPTIONS", "PREFIXES", "Settings", "load", "part", 
 
 PREFIXES = (
     "driver_", "gpu_", "engine_", "model_", "serve_", "gate_", "rollout_", "drain_", "lease_", "release_", "router_",
-    "health_", "preflight_", "report_",
+    "health_", "preflight_", "report_", "metrics_",
 )  # fmt: skip
 
 # Stands for the settings that only a host with a model needs.
@@ -123,6 +123,9 @@ class Settings(BaseModel):
 
     preflight_on_refusal: Literal["stop", "skip"] = "stop"
     report_dir: str = "reports"
+
+    metrics_hardware: Literal["auto", "textfile", "dcgm", "off"] = "auto"
+    metrics_directory: types.AbsolutePath = "/var/lib/prometheus/node-exporter"
 
     @field_validator("serve_options", mode="before")
     @classmethod

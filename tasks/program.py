@@ -10,7 +10,8 @@ TIMEOUT_S = 180
 
 def install(host: HostRun) -> Change | None:
     """Install the program and its units unless the host has exactly these."""
-    wanted, there = program(ROOT, host.intent.settings.router_state_port), host.survey().state.program
+    settings, there = host.intent.settings, host.survey().state.program
+    wanted = program(ROOT, settings.router_state_port, settings.metrics_directory)
     if there.digest == wanted.digest and wanted.unit_digests.items() <= there.units.items():
         return None
 

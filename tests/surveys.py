@@ -103,7 +103,7 @@ def bare(*cards: str, **changes: Any) -> Survey:
 def setup(**changes: Any) -> dict[str, Any]:
     """Return what runs beside the driver of a prepared host without NVSwitches: all that should."""
     runs = {"there": True, "enabled": True, "active": True}
-    services = {"nvidia-persistenced": runs, "rackhand-gpus": runs}
+    services = {"nvidia-persistenced": runs, "rackhand-gpus": runs, "rackhand-hardware": runs}
     return {"services": services, "persistence": True, "modules": ["nvidia", "nvidia_uvm"], "kept": {}, **changes}
 
 

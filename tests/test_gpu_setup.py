@@ -49,11 +49,8 @@ def test_a_prepared_host_has_nothing_to_do() -> None:
 
 
 def test_a_bare_host_says_all_that_will_run_and_load_at_boot() -> None:
-    assert differences(bare("l4", setup={})) == (
-        "persistence mode on",
-        "rackhand-gpus on",
-        "nvidia, nvidia_uvm at boot",
-    )
+    services = ("persistence mode on", "rackhand-gpus on", "rackhand-hardware on")
+    assert differences(bare("l4", setup={})) == (*services, "nvidia, nvidia_uvm at boot")
 
 
 def test_the_fabric_manager_runs_behind_nvswitches_and_nowhere_else() -> None:
@@ -66,8 +63,9 @@ def test_the_fabric_manager_runs_behind_nvswitches_and_nowhere_else() -> None:
 def test_boards_with_hidden_switches_load_their_bridges_first() -> None:
     found = gpu_setup.wanted(survey("b300", "b300"), settings())
     assert found.modules == ("nvidia", "nvidia_uvm", "mlx5_core", "ib_umad")
-    assert found.services == ("nvidia-persistenced", "nvidia-fabricmanager", "rackhand-gpus")
-    assert gpu_setup.wanted(survey("b300"), settings()).services == ("nvidia-persistenced", "rackhand-gpus")
+    assert found.services == ("nvidia-persistenced", "nvidia-fabricmanager", "rackhand-gpus", "rackhand-hardware")
+    alone = gpu_setup.wanted(survey("b300"), settings())
+    assert alone.services == ("nvidia-persistenced", "rackhand-gpus", "rackhand-hardware")
 
 
 def test_a_daemon_that_runs_and_lets_gpus_forget_begins_anew() -> None:
@@ -77,9 +75,9 @@ def test_a_daemon_that_runs_and_lets_gpus_forget_begins_anew() -> None:
 
 
 def test_a_driver_that_is_not_ours_keeps_its_services_as_they_are() -> None:
-    assert differences(survey("l4", setup={}), driver_manage=False) == ()
+    assert differences(survey("l4", setup={}), driver_manage=False) == ("rackhand-hardware on",)
     found = gpu_setup.wanted(survey("l4", **POWER), settings(driver_manage=False, gpu_power_limit_w=60))
-    assert found.services == ("rackhand-gpus",), "it sets the limit again at each boot"
+    assert found.services == ("rackhand-gpus", "rackhand-hardware"), "it sets the limit again at each boot"
 
 
 def test_a_limit_is_set_now_and_at_each_boot() -> None:
@@ -143,9 +141,10 @@ def test_the_persistence_daemon_keeps_its_words_and_gets_the_mode(start: str, co
     assert "WantedBy=multi-user.target" in text
 
 
-def test_systemd_accepts_the_unit_that_sets_gpus_at_boot(tmp_path: Path) -> None:
-    unit = tmp_path / "rackhand-gpus.service"
-    unit.write_text(program.program("/opt/rackhand", 9105).units[unit.name])
+@pytest.mark.parametrize("name", ["rackhand-gpus", "rackhand-hardware"])
+def test_systemd_accepts_the_units_beside_the_driver(tmp_path: Path, name: str) -> None:
+    unit = tmp_path / f"{name}.service"
+    unit.write_text(program.program("/opt/rackhand", 9105, "/var/lib/metrics").units[unit.name])
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import files, state
+from rackhand.remote import apt, command, files, state
 from rackhand.remote.problem import Problem
 
 PERSISTENCED = "nvidia-persistenced"
@@ -39,12 +39,18 @@ def seen(root: str, services: list[str]) -> dict[str, Any]:
     }
 
 
-def configure(services: list[str], unwanted: list[str], modules: list[str], again: list[str]) -> None:
-    """Load `modules` now and at boot, and have `services` run and not `unwanted`, now and at boot.
+@command.alone("packages")
+def configure(
+    packages: list[str], services: list[str], unwanted: list[str], modules: list[str], again: list[str], timeout_s: int
+) -> None:
+    """Install `packages`, load `modules`, and have `services` run and not `unwanted`, now and at boot.
 
     Those of `again` begin anew. Raises Problem `gpu-service` for a service that is not installed or does not start,
     with what it said.
     """
+    if packages:
+        apt.get(["update"], "packages-update", timeout_s)
+        apt.get(["install", "--no-install-recommends", *packages], "packages-install", timeout_s)
     lines = "".join(f"{name}\n" for name in modules)
     if modules:
         files.write(MODULES, WHY + lines)

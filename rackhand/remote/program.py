@@ -10,6 +10,8 @@ from rackhand.remote import files, state
 from rackhand.remote.problem import Problem
 
 SYSTEMCTL_S = 90
+# What runs for ever and may begin anew at any time.
+LASTING = ("rackhand-hardware.service",)
 
 
 def install(root: str, digest: str, data: str, units: dict[str, str]) -> bool:
@@ -29,6 +31,9 @@ def install(root: str, digest: str, data: str, units: dict[str, str]) -> bool:
         files.settle(state.UNIT.parent)
         _systemctl("daemon-reload")
     _listen([name for name in units if name.endswith(".socket")], changed, renewed)
+    for name in LASTING:
+        if name in units and (renewed or name in changed):
+            _systemctl("try-restart", name)
     return bool(changed) or renewed
 
 

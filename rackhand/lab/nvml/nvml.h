@@ -24,6 +24,8 @@ enum {
     UNKNOWN = 999,
 };
 
+enum { MEMORY_CLOCK = 2 };
+
 struct pci_info { /* 68 bytes */
     char bus_id_legacy[16];
     unsigned domain, bus, device, pci_device_id, pci_subsystem_id;

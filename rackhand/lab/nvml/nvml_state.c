@@ -84,6 +84,22 @@ GPU_NUMBER(nvmlDeviceGetMaxMigDeviceCount, gpu->mig_max, gpu->mig_max)
 /* Exactly one of row remapping and page retirement works on a card that has ECC. */
 GPU_NUMBER(nvmlDeviceGetRetiredPagesPendingStatus, gpu->ecc && !gpu->row_remapping, gpu->retired_pending)
 
+int nvmlDeviceGetClockInfo(nvmlDevice_t handle, unsigned type, unsigned *mhz)
+{
+    struct gpu *gpu;
+    int refused = find_gpu(handle, &gpu);
+    return refused ? refused : answer_number(mhz, type == MEMORY_CLOCK ? 2619 : 1980);
+}
+
+int nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t handle, unsigned long long *millijoules)
+{
+    struct gpu *gpu;
+    int refused = find_gpu(handle, &gpu);
+    if (!refused)
+        *millijoules = 1000ull * gpu->power_mw;
+    return refused;
+}
+
 int nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t handle, unsigned *least, unsigned *most)
 {
     struct gpu *gpu;
