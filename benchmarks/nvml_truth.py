@@ -75,10 +75,11 @@ def main() -> None:
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "probe.json", {"driver": gpu.driver(), "nvml": nvml.probe()})
-    _write(folder / "health.json", {"nvml": health_nvml.probe(fabric_s=0), "cuda": health_cuda.init()})
     shown = subprocess.run(["nvidia-smi", "-q", "-x"], capture_output=True, text=True, check=True)
     (folder / "nvidia-smi.xml").write_text(shown.stdout)
     _write(folder / "calls.json", calls())
+    # Last: CUDA, once started in this process, takes memory of the card for itself.
+    _write(folder / "health.json", {"nvml": health_nvml.probe(fabric_s=0), "cuda": health_cuda.init()})
     _write(folder / "cuda.json", cuda())
 
 

@@ -16,6 +16,7 @@ EXPECTED = {
     "1xL4": ("L4",),
     "1xT4": ("T4",),
     "4xmixed": ("L4", "L4", "T4", "A10"),
+    "1xH200": ("H200",),
     "1xH200-mig": ("H200",),
     "4xA100-nvlink-pairs": ("A100",) * 4,
     "4xA10-two-sockets": ("A10",) * 4,

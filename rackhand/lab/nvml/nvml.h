@@ -59,6 +59,13 @@ struct fabric_info { /* v2: 36 bytes, v3: 40 */
     unsigned health_summary; /* v3 only */
 };
 
+struct fabric_info_v1 {
+    unsigned char cluster_uuid[16];
+    int status;
+    unsigned clique;
+    unsigned char state;
+};
+
 struct sram_errors { /* v1: 104 bytes */
     unsigned version;
     unsigned long long counts[11];

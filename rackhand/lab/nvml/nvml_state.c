@@ -7,8 +7,6 @@
 #define MIB (1024ULL * 1024ULL)
 #define MEMORY_V2 0x02000028u
 #define SRAM_ERRORS_V1 0x01000068u
-#define FABRIC_V2 0x02000024u
-#define FABRIC_V3 0x03000028u
 
 static unsigned used_mib(const struct gpu *gpu)
 {
@@ -80,7 +78,7 @@ GPU_NUMBER(nvmlDeviceGetPowerManagementLimit, 1, limit_mw(gpu))
 GPU_NUMBER(nvmlDeviceGetPowerManagementDefaultLimit, 1, gpu->power_mw)
 GPU_NUMBER(nvmlDeviceGetEnforcedPowerLimit, 1, limit_mw(gpu))
 GPU_NUMBER(nvmlDeviceGetPowerUsage, 1, gpu->power_mw / 10)
-GPU_NUMBER(nvmlDeviceGetMaxMigDeviceCount, gpu->mig_max, gpu->mig_max)
+GPU_NUMBER(nvmlDeviceGetMaxMigDeviceCount, gpu->mig_max, gpu->slice_count ? gpu->mig_max : 0)
 /* Exactly one of row remapping and page retirement works on a card that has ECC. */
 GPU_NUMBER(nvmlDeviceGetRetiredPagesPendingStatus, gpu->ecc && !gpu->row_remapping, gpu->retired_pending)
 
@@ -237,24 +235,6 @@ int nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t handle, unsigned *coun
 int nvmlDeviceGetMPSComputeRunningProcesses_v3(nvmlDevice_t handle, unsigned *count, struct process_info *answer)
 {
     return processes(handle, 2, count, answer);
-}
-
-int nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t handle, struct fabric_info *info)
-{
-    struct gpu *gpu;
-    unsigned version = info->version;
-    int refused = find_gpu(handle, &gpu);
-    if (refused)
-        return refused;
-    if (version != FABRIC_V2 && version != FABRIC_V3)
-        return ARGUMENT_VERSION_MISMATCH;
-    memset(info, 0, version & 0xffff);
-    info->version = version;
-    if (gpu->fabric && fleet.needs_fabric)
-        info->state = fabric_is_ready() ? 3 : 1; /* completed, not started */
-    if (info->state == 3 && version == FABRIC_V3)
-        info->health_summary = 1;
-    return SUCCESS;
 }
 
 int nvmlSystemGetProcessName(unsigned pid, char *name, unsigned length)
