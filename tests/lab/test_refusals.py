@@ -95,7 +95,7 @@ def test_one_refusal_stops_the_run_before_anything_changes_anywhere(refused: Ref
         ("refother", "gpu-model", ("L4 here", "the inventory promises H100", "gpu_model")),
         ("refold", "gpu-too-old", ("P100", "0000:3b:00.0", "compute capability 6.0", "needs 7.5")),
         ("reffedora", "unsupported-distribution", ("fedora 41 is not supported", "driver_manage = False")),
-        ("reftrixie", "unsupported-distribution", ("Debian 13 is not supported", "Debian 12")),
+        ("reftrixie", "unsupported-branch", ("branch 580 cannot be installed on Debian 13", "possible: 595")),
     ],
 )
 def test_a_host_that_is_not_what_the_inventory_says_is_refused(

@@ -66,7 +66,7 @@ def test_a_bare_host_with_slices_gets_its_driver_and_no_server(skipped: Result, 
     assert "MIG is on for 0000:18:00.0" in line
     assert "[mig]" in line
     assert "nvidia-smi -mig 0" in line
-    assert skipped.changed(MIG)[-1] == "Driver | load"
+    assert skipped.changed(MIG)[-1] == "GPUs | persistence, fabric, nodes"
     assert world.fleet.host(MIG).run(NO_UNITS).stdout == ""
 
 
