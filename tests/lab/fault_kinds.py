@@ -13,7 +13,7 @@ from rackhand.lab.host import LabHost
 
 INSTANCE = "vllm@tiny-0"
 STANDIN_FAULTS = "/etc/rackhand-lab/standin.conf"
-DISK = "2g"
+DISK = "6g"
 PID_WAIT_S = 3.0
 # Hold apt's lock as another package manager does.
 LOCKED = """
