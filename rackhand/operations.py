@@ -12,7 +12,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
-from rackhand import lease, planner, wishes
+from rackhand import checkup, lease, planner, wishes
 from rackhand.errors import RackhandError
 from rackhand.fleet_run import Run
 from rackhand.frozen import validated
@@ -125,7 +125,7 @@ def _plan(current: HostRun, data: Mapping[str, Any]) -> None:
     if current.role != GPU:
         return
     current.wishes = wishes.resolve(data, current.name)
-    verdict = planner.plan(current.name, current.survey(), current.wishes)
+    verdict = checkup.before(current, planner.plan(current.name, current.survey(), current.wishes))
     if isinstance(verdict, Refusal):
         current.refusal = verdict
     else:

@@ -79,6 +79,7 @@ def _host(run: Fleet, host: HostRun, waves: Sequence[WaveOutcome], blocked: bool
         role=host.role,
         turn=_turn(host, waves),
         differences=differences(host.before, host.target),
+        findings=host.findings or (),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from rackhand import planner
 from rackhand.errors import RackhandError
 from rackhand.order import Order
-from rackhand.outcome import InstanceOutcome, Problem, StepOutcome, TurnEvent
+from rackhand.outcome import Finding, InstanceOutcome, Problem, StepOutcome, TurnEvent
 from rackhand.plan import Plan, Refusal
 from rackhand.progress import Progress
 from rackhand.render import ROOT, Release
@@ -53,7 +53,7 @@ class HostRun:
     turn began, in seconds since the run did; `barred` says why the rollout did not let it begin. `wants_turn` is
     known before anything runs. `lost` is why its lease is no longer ours. `since` is time.monotonic at the run's
     beginning. `front` is what is wanted of the router that the host is, beside its own servers (role GPU) or
-    instead of any (role ROUTER); None where it is none.
+    instead of any (role ROUTER); None where it is none. `findings` are those of the last look at its GPUs' health.
     """
 
     name: str
@@ -82,6 +82,7 @@ class HostRun:
     wants_turn: bool = False
     turn_began_s: float | None = None
     barred: str = ""
+    findings: tuple[Finding, ...] | None = None
     gated: dict[str, InstanceOutcome] = field(default_factory=dict)
     steps: list[StepOutcome] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)

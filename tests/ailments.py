@@ -67,6 +67,23 @@ def host(count: int = 2, device: str = L4, *, switched: bool = False) -> dict[st
     }
 
 
+def well(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what a healthy host says that says `facts` in a survey: a GPU that NVML lists answers, CUDA shows it."""
+    nvml, driver = facts["nvml"], facts["driver"]
+    names = ("address", "uuid", "name", "memory_mib")
+    gpus = [
+        {**copy.deepcopy(WELL), **{name: gpu[name] for name in names}, "minor": number}
+        for number, gpu in enumerate(nvml["gpus"])
+    ]
+    blank = host(len(gpus))
+    return {
+        **blank,
+        "pci": facts["pci"],
+        "driver": driver,
+        "nvml": {"state": nvml["state"], "detail": nvml.get("detail", ""), "driver": driver["loaded"], "gpus": gpus},
+    }
+
+
 def _gpu(number: int, device: str, *, switched: bool) -> dict[str, Any]:
     joined = {"state": 3, "status": 0, "clique": "c0ffee/0", "health": 1}
     return {

@@ -24,6 +24,7 @@ from rackhand import fleet_run, operations, run
 from rackhand.errors import RackhandError
 from rackhand.outcome import HostOutcome, RunOutcome
 from rackhand.wishes import Wishes
+from tests.ailments import well
 from tests.surveys import DRIVER, VENV, answer, wishes
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +36,8 @@ class PaperHost:
     """One host; `fails` maps functions of rackhand.remote to errors, `breaks` to exceptions that nobody foresaw.
 
     `says` is what its engines report of their memory. `turn_fails` (code and what) lets orders fail at the gate.
-    `no_way_back` is why its driver cannot be stored.
+    `no_way_back` is why its driver cannot be stored. `ails` changes what the GPUs say of their health, one per GPU;
+    `cuda` changes how CUDA starts.
     """
 
     cards: tuple[str, ...] = ("h100",)
@@ -51,6 +53,8 @@ class PaperHost:
     turn_fails: dict[str, str] = field(default_factory=dict)
     orders: list[dict[str, Any]] = field(default_factory=list)
     no_way_back: str = ""
+    ails: list[dict[str, Any]] = field(default_factory=list)
+    cuda: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.facts = answer(self.cards, self.changes)
@@ -94,6 +98,7 @@ class PaperHost:
         """The calls that change a host, in order."""
         asking = (
             "survey.survey",
+            "health.look",
             "gate.wait",
             "admission.check",
             "command.progress",
@@ -108,6 +113,13 @@ class PaperHost:
         for record in facts["state"]["measured"]:
             record["running"] = record["release"] == facts["state"]["current"]
         return facts
+
+    def health_look(self, **_: Any) -> dict[str, Any]:
+        seen = well(copy.deepcopy(self.facts))
+        for gpu, ails in zip(seen["nvml"]["gpus"], self.ails, strict=False):
+            gpu.update(ails)
+        seen["cuda"].update(self.cuda)
+        return seen
 
     def account_prepare(self, packages: list[str], **_: Any) -> None:
         self.facts["state"]["user"] = True

@@ -31,6 +31,7 @@ IN_TURN = (
     "Driver | load",
     "GPUs | persistence, fabric, nodes",
     "GPUs | NVML facts",
+    "GPUs | healthy",
     "Release | stage with its GPUs",
     "Switch | drain, stop, start, gate",
     "Gate | five tokens",
@@ -75,7 +76,7 @@ def test_the_journal_of_steps_says_which_changed_something(deploy: Deploy) -> No
     steps = deploy({"a": PaperHost.bare()}, "-y").host("a").steps
     assert [step.name for step in steps] == [*STEPS[:-2], *IN_TURN, STEPS[-1]]
     changed = [step.name for step in steps if step.changed]
-    assert changed == [*STEPS[2:7], *IN_TURN[:3], *IN_TURN[4:6]]
+    assert changed == [*STEPS[2:7], *IN_TURN[:3], *IN_TURN[5:7]]
     assert all(step.summary for step in steps if step.changed)
 
 
@@ -83,7 +84,8 @@ def test_the_host_remembers_what_was_done_without_secrets(deploy: Deploy) -> Non
     host = PaperHost.bare()
     deploy({"a": host}, "-y")
     assert [line["step"] for line in host.ledger] == [
-        "program", "driver-stage", "environment", "weights", "driver", "reboot", "gpus", "release", "measured",
+        "program", "driver-stage", "environment", "weights",
+        "driver", "reboot", "gpus", "health", "release", "measured",
     ]  # fmt: skip
     assert len({line["run"] for line in host.ledger}) == 1
     assert "canary" not in json.dumps(host.ledger)
@@ -97,8 +99,9 @@ def test_a_second_run_changes_nothing_and_still_asks_for_five_tokens(deploy: Dep
     assert again.host("a").status is HostStatus.UNCHANGED
     assert host.changing == []
     assert host.calls.count("admission.check") == 1
-    assert set(host.calls) == {"survey.survey", "lease.take", "gate.wait", "admission.check", "lease.release"}
-    assert host.commands <= 7
+    asked = {"survey.survey", "health.look", "gate.wait", "admission.check"}
+    assert set(host.calls) == {*asked, "lease.take", "lease.release"}
+    assert host.commands <= 8
     assert "nothing changed" in again.said
 
 
@@ -113,7 +116,7 @@ def test_an_instance_that_is_no_longer_planned_does_not_run_on(deploy: Deploy) -
     host = PaperHost.bare("h100", "h100")
     deploy({"a": host}, "-y")
     found = deploy({"a": host}, "-y", serve_instances=1).host("a")
-    assert "stop llama-1" in next(step.summary for step in found.steps if step.name == IN_TURN[5])
+    assert "stop llama-1" in next(step.summary for step in found.steps if step.name == IN_TURN[6])
     assert [unit["name"] for unit in host.facts["state"]["instances"]] == ["llama-0"]
 
 

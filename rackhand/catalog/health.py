@@ -23,8 +23,9 @@ class Meaning(Entry):
 
 
 class FindingRow(Meaning):
-    """One finding."""
+    """One finding; `early` says that no change of the driver cures it."""
 
+    early: bool = False
     code: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
@@ -48,6 +49,10 @@ class HealthBook(Book):
 
     def finding(self, code: str) -> FindingRow:
         return next(row for row in self.findings if row.code == code)
+
+    def early(self) -> frozenset[str]:
+        """Return the codes of what no change of the driver cures."""
+        return frozenset(row.code for row in self.findings if row.early)
 
     def xid(self, number: int) -> XidRow | None:
         return next((row for row in self.xids if row.number == number), None)

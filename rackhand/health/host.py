@@ -50,23 +50,26 @@ class HostHealth:
 def examine(session: Caller, data: Mapping[str, Any], *, router: bool) -> HostHealth:
     """Ask one host and judge it; settings about anything else need not be complete. Raises RackhandError."""
     wished = settings.part(data, READ, session.name)
-    seen = look(session, wished)
+    seen = look(session, patient=True, dcgm=wished.health_dcgm)
     if router and not any(each.device_class.startswith(("0x0300", "0x0302")) for each in seen.pci):
         return HostHealth(name=session.name, seen=seen, bare=True)
     return HostHealth(name=session.name, seen=seen, findings=judge(session.name, seen, *rules(wished)))
 
 
-def look(session: Caller, wished: Settings) -> Seen:
-    """Read everything in one call; nothing is changed. Raises RackhandError."""
+def look(session: Caller, *, patient: bool, dcgm: bool) -> Seen:
+    """Read everything in one call; nothing is changed. Raises RackhandError.
+
+    `patient` waits for a fabric that is being set up, `dcgm` lets DCGM run its short test where it is installed.
+    """
     answer = session.call(
         "health.look",
         CALL_S,
         root=ROOT,
         loader=payload.LOADER,
-        nvml_payload=payload.health_nvml(FABRIC_S),
+        nvml_payload=payload.health_nvml(FABRIC_S if patient else 0),
         cuda_payload=payload.health_cuda(),
         nvml_s=2 * FABRIC_S,
-        dcgm_s=DCGM_S if wished.health_dcgm else 0,
+        dcgm_s=DCGM_S if dcgm else 0,
     )
     return parse(answer, session.name)
 
