@@ -10,9 +10,9 @@ Secrets never stand here: name their source (`env:NAME` or `file:PATH` on this m
 driver_manage = True
 # Whose packages: NVIDIA's repository (the host builds the module), or Ubuntu's own (ready-built, signed); never both.
 driver_source = "nvidia"
-# Branch to follow; Debian 13 and Ubuntu 26.04 have nothing older than 595 in NVIDIA's repository.
-driver_branch = "580"
-# Exact version of that branch; None keeps a working driver of the branch, and installs the newest known one elsewhere.
+# Branch to follow ("580"); None keeps that of a working driver, and takes the best that the host can have elsewhere.
+driver_branch = None
+# Exact version; None keeps a working driver of the branch, and installs the newest known one elsewhere.
 driver_version = None
 # Repository to install from, without a final slash; None takes NVIDIA's own for the host's distribution.
 driver_repository_url = None

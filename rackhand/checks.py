@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
-from rackhand.catalog import Engine, check_options, check_variables, engine
+from rackhand.catalog import Engine, branch_of, check_options, check_variables, engine
+from rackhand.driver import choice
 from rackhand.errors import RackhandError
 from rackhand.outcome import Problem
 from rackhand.plan import Instance, PlannedGpu
@@ -60,7 +61,8 @@ def _engine(host: str, survey: Survey, wishes: Wishes) -> Iterator[Problem]:
     except RackhandError as error:
         yield Problem.of(RackhandError(error.code, error.what, host, error.next_step))
         return
-    branch = int(settings.driver_branch) if settings.driver_manage else int((survey.nvml.driver or "0").split(".")[0])
+    managed = settings.driver_manage
+    branch = int(choice.branch(survey, settings) if managed else branch_of(survey.nvml.driver or "0"))
     if branch and branch < int(release.min_branch):
         what = f"vLLM {settings.engine_version} needs driver {release.min_branch} or newer, {branch} is wished or here"
         yield _problem(
@@ -155,12 +157,12 @@ def _ability(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]
         least = engine(settings.engine_version).capability
     except RackhandError:
         return  # already reported by the engine's own check
-    branch = int(settings.driver_branch)
+    branch = int(choice.branch(survey, settings))
     for gpu in inventory(survey).gpus:
         oldest, newest = int(gpu.card.min_branch), int(gpu.card.max_branch or branch)
         if gpu.card.capability >= least and settings.driver_manage and not oldest <= branch <= newest:
             what = f"{gpu.card.name} at {gpu.address} needs driver branch {oldest} or newer, {branch} is wished"
-            yield _problem(host, "driver-branch", what, f"set driver_branch to {oldest} or newer; 580 is the default")
+            yield _problem(host, "driver-branch", what, f"set driver_branch to {oldest} or newer, or to None")
         if gpu.card.capability < least:
             have, need = (".".join(map(str, pair)) for pair in (gpu.card.capability, least))
             wanted = f"vLLM {settings.engine_version} needs {need}"

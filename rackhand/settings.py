@@ -37,7 +37,7 @@ class Settings(BaseModel):
 
     driver_manage: bool = True
     driver_source: Literal["nvidia", "distribution"] = "nvidia"
-    driver_branch: types.Branch = "580"
+    driver_branch: types.Branch | None = None
     driver_version: types.DriverVersion | None = None
     driver_repository_url: types.BaseUrl | None = None
     driver_key_fingerprint: types.Fingerprint | None = None

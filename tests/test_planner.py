@@ -1,10 +1,12 @@
 """A host gets one plan that says everything, or a refusal that says every reason at once."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rackhand import planner
+from rackhand.driver import choice
 from rackhand.plan import Plan, Refusal
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
@@ -114,7 +116,13 @@ def test_a_missing_driver_that_is_not_managed_is_a_reason() -> None:
     assert any("no-library" in reason.what for reason in refusal.reasons)
 
 
-def test_a_repository_whose_key_nobody_has_published_is_refused_unless_the_operator_names_the_key() -> None:
+def test_a_repository_whose_key_nobody_has_published_is_refused_unless_the_operator_names_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = choice.driver_packages
+    monkeypatch.setattr(
+        choice, "driver_packages", lambda *asked: replace(known(*asked), key_fingerprint="", key_url="")
+    )
     new = bare("h100", host__distribution="ubuntu", host__version="26.04")
     refusal = refused(new, wishes(driver_branch="595"))
     assert codes(refusal) == ["unknown-key"]

@@ -1,7 +1,7 @@
 """Facts about the world that change with time, as YAML files beside this module; checked when they are first read."""
 
 from rackhand.catalog.driver_sets import DriverHost, DriverSet, branches, driver_packages, pinned_patterns
-from rackhand.catalog.drivers import Branch, Kind, Origin, Platform, branch, branch_of, space_mib
+from rackhand.catalog.drivers import Branch, Kind, Origin, Platform, branch, branch_of, default_branches, space_mib
 from rackhand.catalog.failures import Failure, Phase, failures, phases
 from rackhand.catalog.gpus import CardRow, GpuBook, gpu_book
 from rackhand.catalog.option_checks import check_options, check_variables, deprecations
@@ -26,6 +26,7 @@ __all__ = [
     "check_options",
     "check_text",
     "check_variables",
+    "default_branches",
     "deprecations",
     "driver_packages",
     "engine",

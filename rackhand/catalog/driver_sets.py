@@ -158,7 +158,8 @@ def _package_set(host: DriverHost, repository: Repository, wanted: Branch) -> Pa
         others = [each for each in Origin if each is not repository.origin and wanted.name in branches(host, each)]
         also = "".join(f", or set driver_source = '{each}', which has it" for each in others)
         what = f"branch {wanted.name} cannot be installed on {repository.name} (possible: {possible})"
-        raise RackhandError("unsupported-branch", what, "driver_branch", f"set driver_branch to a possible one{also}")
+        step = f"set driver_branch to a possible one, or to None, which chooses{also}"
+        raise RackhandError("unsupported-branch", what, "driver_branch", step)
     return found
 
 

@@ -106,6 +106,7 @@ class DriverBook(Book):
     """The whole file."""
 
     branches: tuple[Branch, ...]
+    default_branches: Annotated[tuple[BranchName, ...], Field(min_length=1)]
     repositories: tuple[Repository, ...]
     package_sets: tuple[PackageSet, ...]
     space: tuple[Space, ...]
@@ -115,6 +116,8 @@ class DriverBook(Book):
     def _names_agree(self) -> Self:
         known = {row.name for row in self.branches}
         families = {row.packages for row in self.package_sets}
+        if not set(self.default_branches) <= known:
+            raise ValueError("default_branches: unknown branch")
         for bounds in self.package_sets:
             if not {bounds.first_branch, bounds.last_branch} <= known:
                 raise ValueError(f"package set of {bounds.packages}: unknown branch")
@@ -142,9 +145,14 @@ def branch(name: str) -> Branch:
             "unknown-branch",
             f"no driver branch {name} (known: {known})",
             "driver_branch",
-            "choose a known one; 580 is the default",
+            "choose a known one, or None",
         )
     return found
+
+
+def default_branches() -> tuple[str, ...]:
+    """Return the branches for a host of which nobody wishes one, the best first."""
+    return driver_book().default_branches
 
 
 def space_mib(module: ModuleBuild) -> dict[str, int]:

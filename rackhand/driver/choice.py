@@ -1,6 +1,17 @@
 """Which packages and which version of the driver a host should have. Pure."""
 
-from rackhand.catalog import DriverHost, DriverSet, Origin, branch_of, driver_packages
+from collections.abc import Iterator
+
+from rackhand.catalog import (
+    DriverHost,
+    DriverSet,
+    Origin,
+    branch_of,
+    branches,
+    default_branches,
+    driver_packages,
+    engine,
+)
 from rackhand.errors import RackhandError
 from rackhand.seen import inventory
 from rackhand.settings import Settings
@@ -11,24 +22,70 @@ IMAGE = "linux-image-"
 
 def packages(survey: Survey, settings: Settings) -> DriverSet:
     """Return the set of packages for this host; raises RackhandError where there is none."""
+    found = driver_packages(_where(survey), branch(survey, settings), Origin(settings.driver_source))
+    _refuse_unknown_key(found, settings)
+    return found
+
+
+def branch(survey: Survey, settings: Settings) -> str:
+    """Return the wished branch of the driver, else a working driver's, else the best that this host can have.
+
+    Where the host can have none, the best of all is returned: what is refused then says why.
+    """
+    if settings.driver_version or settings.driver_branch:
+        return settings.driver_branch or branch_of(settings.driver_version or "")
+    offered = branches(_where(survey), Origin(settings.driver_source))
+    fitting = [name for name in (*_working(survey), *default_branches()) if name in offered and _fits(name, survey)]
+    enough = [name for name in fitting if name >= _least(settings)]
+    return next(iter(enough), default_branches()[0])
+
+
+def version(survey: Survey, settings: Settings, found: DriverSet) -> str:
+    """Return the driver's version; a newer catalogue alone must not change the working driver of a fleet.
+
+    Raises RackhandError `driver-version` where nobody knows one.
+    """
+    working = survey.driver.loaded if found.branch in _working(survey) else None
+    chosen = settings.driver_version or working or found.latest
+    if not chosen:
+        raise RackhandError(
+            "driver-version",
+            f"no version of branch {found.branch} is known for {found.distribution}",
+            "driver_version",
+            "set driver_version to one that the repository has, or another driver_branch",
+        )
+    return chosen
+
+
+def _where(survey: Survey) -> DriverHost:
     facts, kernel = survey.host, survey.ground.coming
-    where = DriverHost(
+    return DriverHost(
         distribution=facts.distribution,
         version=facts.version,
         architecture=facts.architecture,
         platform=inventory(survey).platform,
         flavour=kernel.meta.removeprefix(IMAGE) if kernel else "",
     )
-    found = driver_packages(where, settings.driver_branch, Origin(settings.driver_source))
-    _refuse_unknown_key(found, settings)
-    return found
 
 
-def version(survey: Survey, settings: Settings, found: DriverSet) -> str:
-    """Return the driver's version; a newer catalogue alone must not change the working driver of a fleet."""
-    loaded = survey.driver.loaded
-    working = loaded and survey.driver.ready and branch_of(loaded) == settings.driver_branch
-    return settings.driver_version or (loaded if loaded and working else found.latest)
+def _working(survey: Survey) -> Iterator[str]:
+    """Yield the branch of a driver that works."""
+    if survey.driver.loaded and survey.driver.ready:
+        yield branch_of(survey.driver.loaded)
+
+
+def _fits(name: str, survey: Survey) -> bool:
+    """Say whether a branch drives every GPU of a host."""
+    cards = [gpu.card for gpu in inventory(survey).gpus]
+    return all(card.min_branch <= name <= (card.max_branch or name) for card in cards)
+
+
+def _least(settings: Settings) -> str:
+    """Return the oldest branch that the wished engine runs on."""
+    try:
+        return engine(settings.engine_version).min_branch
+    except RackhandError:
+        return ""  # an unknown engine is refused elsewhere
 
 
 def _refuse_unknown_key(found: DriverSet, settings: Settings) -> None:

@@ -21,7 +21,7 @@ ODD: Mapping[str, Mapping[str, Any]] = {
     "refother": {**H100, "lab_personality": "1xL4"},
     "refold": {"lab_personality": "1xP100"},
     "reffedora": H100,
-    "reftrixie": H100,
+    "reftrixie": {**H100, "driver_branch": "580"},
     "refdisk": H100,
     "refport": H100,
     "refmany": {"lab_personality": "2xRTX4090", "gpu_count": 4, "gpu_model": "H100"},
