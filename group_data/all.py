@@ -50,8 +50,8 @@ engine_python = "3.12"
 engine_uv_env = {}
 # uv binary on this machine to copy to the hosts; None takes the one beside this Python.
 engine_uv_path = None
-# Packages of the distribution that the engine needs at run time (vLLM compiles small kernels).
-engine_host_packages = ["gcc", "libc6-dev"]
+# Packages of the distribution that vLLM needs to compile small kernels; None takes gcc and the C library's headers.
+engine_host_packages = None
 # Longest wait for the environment to download and build, in seconds.
 engine_build_timeout_s = 3600
 # Free disk that the environment needs before the download begins, in MiB.

@@ -56,7 +56,7 @@ class Settings(BaseModel):
     engine_python: types.PythonVersion = "3.12"
     engine_uv_env: dict[EnvironmentName, str] = {}
     engine_uv_path: str | None = None
-    engine_host_packages: tuple[str, ...] = ("gcc", "libc6-dev")
+    engine_host_packages: tuple[str, ...] | None = None
     engine_build_timeout_s: Seconds = 3600
     engine_disk_mib: Annotated[int, Field(ge=1)] = 25_000
 

@@ -11,7 +11,7 @@ import uv
 from gevent.lock import BoundedSemaphore  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
-from rackhand import gpu_setup, hardware_metrics, payload, settings, weights
+from rackhand import compiler, gpu_setup, hardware_metrics, payload, settings, weights
 from rackhand.catalog import deprecations, pinned_patterns
 from rackhand.catalog.models import model as catalogued
 from rackhand.errors import RackhandError
@@ -84,7 +84,7 @@ class Wishes:
             120,
             root=ROOT,
             ports=list(range(self.settings.serve_port, self.settings.serve_port + PORTS_WATCHED)),
-            packages=[*pinned_patterns(), *self.settings.engine_host_packages, hardware_metrics.PACKAGES],
+            packages=[*pinned_patterns(), *compiler.asked(self.settings), hardware_metrics.PACKAGES],
             venv=self.venv,
             model=self.weights.id,
             uv=self.uv.name,

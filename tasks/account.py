@@ -1,5 +1,6 @@
 """The host itself: service user, directories, operating system packages."""
 
+from rackhand import compiler
 from rackhand.operations import Change
 from rackhand.render import ROOT, USER
 from rackhand.run import HostRun
@@ -11,7 +12,8 @@ TIMEOUT_S = 1800
 def prepare(host: HostRun) -> Change | None:
     """Create the unprivileged user and our directories, and install the packages that vLLM needs."""
     seen = host.survey()
-    missing = [name for name in host.intent.settings.engine_host_packages if name not in seen.packages.installed]
+    wanted = compiler.packages(host.intent.settings, seen.host.distribution)
+    missing = [name for name in wanted if name not in seen.packages.installed]
     if seen.state.user and not missing:
         return None
 

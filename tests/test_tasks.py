@@ -55,6 +55,12 @@ def test_the_account_step_installs_only_missing_packages() -> None:
     assert account.prepare(host_run(paper)) is None
 
 
+def test_a_host_of_the_rhel_family_gets_its_compiler_by_its_own_names() -> None:
+    paper = PaperHost()
+    paper.facts["host"] = {**paper.facts["host"], "distribution": "rocky", "version": "9.6"}
+    assert "packages gcc, glibc-devel" in change(account.prepare(host_run(paper, driver_manage=False))).summary
+
+
 @pytest.mark.parametrize("package_version", [f"{DRIVER}-1", f"1:{DRIVER}-1ubuntu1", f"{DRIVER}~deb12", f"{DRIVER}+x"])
 def test_a_driver_is_there_whatever_revision_its_packages_have(package_version: str) -> None:
     paper = driven(*INSTALLED)

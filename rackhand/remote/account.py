@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from rackhand.remote import apt, command, driver_repair
+from rackhand.remote import apt, command, driver_repair, packager
 
 DIRECTORIES = {
     "": 0o755,
@@ -45,5 +45,4 @@ def prepare(root: str, user: str, packages: list[str], timeout_s: int) -> None:
         )
     if packages:
         driver_repair.finish(apt.wait_for_lock("packages-install", timeout_s))
-        apt.get(["update"], "packages-update", timeout_s)
-        apt.get(["install", "--no-install-recommends", *packages], "packages-install", timeout_s)
+        packager.install(packages, "packages", timeout_s)

@@ -1,4 +1,4 @@
-"""What a driver would be put onto: packages, kernels, space, keys, apt's files. Read-only."""
+"""What a driver would be put onto: packages, kernels, space, keys, the package manager's files. Read-only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rackhand.remote import apt_files, kernels
+from rackhand.remote import apt_files, kernels, rpm_facts
 
 PLACES = ("/", "/boot", "/usr", "/var")
 # Whoever packaged it; what NVIDIA numbers apart from its drivers is left out.
 NVIDIA = re.compile(
     r"(lib)?nvidia-|libcuda1$|libcudadebugger1$|libnvcuvid1$|libnvoptix1$|libnvsdm|nvlsm$|firmware-nvidia-"
     r"|linux-modules-nvidia-|linux-objects-nvidia-|cuda-drivers|xserver-xorg-video-nvidia"
+    r"|a?kmod-nvidia|xorg-x11-(drv-)?nvidia"
 )
-APART = re.compile(r"(lib)?nvidia-(container|egl|vaapi|driver-pinning|driver-assistant|cuda-)")
+APART = re.compile(r"(lib)?nvidia-(container|egl|vaapi|driver-pinning|driver-assistant|cuda-|fs\b|gds\b)")
 # The keys with which dkms signs what it builds: Ubuntu's, Debian's.
 KEYS = ("var/lib/shim-signed/mok/MOK.der", "var/lib/dkms/mok.pub")
 FIELDS = ("db:Status-Status", "Package", "Version", "Depends")
@@ -36,25 +37,34 @@ class Row(NamedTuple):
 def facts(secure_boot: bool | None, root: str = "/", running: str = "") -> dict[str, Any]:
     """Return what decides about a driver besides the GPUs.
 
-    `kernels` has `package` where dpkg knows the kernel and `meta`, the package that follows this kind of kernel to
-    newer ones (linux-image-generic-hwe-24.04). `headers_offered` are missing headers that apt could install, as far as
-    it has any lists (`listed`). `unloadable` tells whether the kernel lets modules go. `root` is another system's.
+    `kernels` has `package` where the package manager knows the kernel and `meta`, the package that follows this kind
+    of kernel to newer ones (linux-image-generic-hwe-24.04). `headers_offered` are missing headers that it could
+    install, as far as it has any lists (`listed`). `unloadable` tells whether the kernel lets modules go. `root` is
+    another system's.
     """
-    rows = _rows(root)
     found = kernels.kernels(root, running)
-    for kernel in found:
-        kernel["package"] = f"linux-image-{kernel['release']}" in {
-            row.name for row in rows if row.status == "installed"
-        }
-        kernel["meta"] = _meta(rows, str(kernel["release"]))
+    debian = Path(root, "var/lib/dpkg/status").exists()
+    told = _told(root, found) if debian else rpm_facts.told(root, found, _driver)
     return {
-        "packages": {row.name: row.version for row in rows if _driver(row.name) and row.status != "config-files"},
+        **told,
         "kernels": found,
-        "listed": any(Path(root, "var/lib/apt/lists").glob("*Packages*")),
-        "headers_offered": _offered([name for kernel in found for name in _missing_headers(kernel)]),
         "unloadable": Path(root, "sys/module/nvidia/refcnt").exists(),
         "places": [_place(root, name) for name in PLACES],
         "key_enrolled": _enrolled(root) if secure_boot else None,
+    }
+
+
+def _told(root: str, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what dpkg and apt know of a driver, and of the kernels."""
+    rows = _rows(root)
+    images = {row.name for row in rows if row.status == "installed"}
+    for kernel in found:
+        kernel["package"] = f"linux-image-{kernel['release']}" in images
+        kernel["meta"] = _meta(rows, str(kernel["release"]))
+    return {
+        "packages": {row.name: row.version for row in rows if _driver(row.name) and row.status != "config-files"},
+        "listed": any(Path(root, "var/lib/apt/lists").glob("*Packages*")),
+        "headers_offered": _offered([name for kernel in found for name in _missing_headers(kernel)]),
         "sources": apt_files.sources(root),
         "preferences": apt_files.preferences(root),
     }

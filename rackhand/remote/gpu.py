@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import dpkg
+from rackhand.remote import dpkg, packager
 
 NVIDIA = "0x10de"
 FIELDS = ("vendor", "device", "class", "subsystem_vendor", "subsystem_device")
@@ -72,9 +72,9 @@ def _library_version() -> str | None:
 def packages(names: list[str]) -> dict[str, Any]:
     """Return versions of the installed packages among `names` (shell patterns allowed).
 
-    Beside them, of all packages: what is on hold, and what dpkg left half installed or not configured.
+    Beside them, of all packages: what is on hold, and what was left half installed or not configured.
     """
-    here = dpkg.here()
+    here = packager.here()
     return {
         "installed": {each.name: each.version for each in here if each.whole and dpkg.belongs(each.name, names)},
         "held": [each.name for each in here if each.want == "hold"],

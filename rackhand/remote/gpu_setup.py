@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import apt, command, files, state
+from rackhand.remote import command, files, packager, state
 from rackhand.remote.problem import Problem
 
 PERSISTENCED = "nvidia-persistenced"
@@ -49,8 +49,7 @@ def configure(
     with what it said.
     """
     if packages:
-        apt.get(["update"], "packages-update", timeout_s)
-        apt.get(["install", "--no-install-recommends", *packages], "packages-install", timeout_s)
+        packager.install(packages, "packages", timeout_s)
     lines = "".join(f"{name}\n" for name in modules)
     if modules:
         files.write(MODULES, WHY + lines)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import apt, command, files, gpu, server_states
+from rackhand.remote import command, files, gpu, packager, server_states
 from rackhand.remote.problem import Problem
 
 PACKAGE = "haproxy"
@@ -102,8 +102,7 @@ def running() -> str:
 @command.alone("router")
 def install(timeout_s: int) -> None:
     """Install the distribution's package."""
-    apt.get(["update"], "router-update", timeout_s)
-    apt.get(["install", "--no-install-recommends", PACKAGE], "router-install", timeout_s)
+    packager.install([PACKAGE], "router", timeout_s)
 
 
 def serve(root: str, digest: str, content: dict[str, dict[str, Any]], unit: str, program: str) -> None:
