@@ -37,6 +37,12 @@ CAUSES = (
         "wait for it to end, then run again",
     ),
     (
+        r"lock was locked by another process with pid (\d+)",
+        "apt-locked",
+        "process {} took dpkg's lock in between",
+        "wait for it to end, then run again",
+    ),
+    (
         r"repository '(\S+)[^']*' is not signed",
         "repository-signature",
         "apt does not trust the signature of {}",
@@ -90,6 +96,23 @@ def get(arguments: Sequence[str], log: str, timeout_s: int) -> list[str]:
     return lines
 
 
+def mark(verb: str, names: Sequence[str], log: str, timeout_s: int) -> None:
+    """Run `apt-mark` once the locks are free, again when somebody else was quicker; raise Problem when it fails.
+
+    Unlike apt-get, what apt-mark calls (dpkg --set-selections) waits for no lock, whatever DPkg::Lock::Timeout says.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left_s = wait_for_lock(log, max(1, int(deadline - time.monotonic())))
+        status, lines = command.run(["apt-mark", verb, *names], log, left_s, ENVIRONMENT)
+        if not status:
+            return
+        problem = explained(status, lines, [], log, "apt-mark")
+        if problem.code != "apt-locked" or time.monotonic() > deadline:
+            raise problem
+        time.sleep(POLL_S)
+
+
 def wait_for_lock(log: str, timeout_s: int) -> int:
     """Wait until no process holds apt's locks and return the seconds left; name the holder when none are."""
     deadline = time.monotonic() + timeout_s
@@ -107,13 +130,13 @@ def wait_for_lock(log: str, timeout_s: int) -> int:
     return max(1, int(deadline - time.monotonic()))
 
 
-def explained(status: int, lines: list[str], arguments: Sequence[str], log: str) -> Problem:
-    """Say in our words why apt-get failed, with what it said last."""
+def explained(status: int, lines: list[str], arguments: Sequence[str], log: str, program: str = "apt-get") -> Problem:
+    """Say in our words why apt-get (or another of apt's programs) failed, with what it said last."""
     evidence = [line for line in lines if line.startswith(TELLING)][-6:] or lines[-6:]
     where = f"see {command.LOGS}/{log}.log on the host, then run again"
-    verb = next((word for word in arguments if word in ("update", "install", "download")), "")
+    done = " ".join([program, *(word for word in arguments if word in ("update", "install", "download"))])
     if status == 124:
-        return Problem("apt-timeout", f"apt-get {verb} did not finish in time and was stopped", where, evidence)
+        return Problem("apt-timeout", f"{done} did not finish in time and was stopped", where, evidence)
     # What dpkg says of a full disk stands before apt's last words.
     for text in ("\n".join(evidence), "\n".join(lines)):
         for pattern, code, what, next_step in CAUSES:
@@ -121,4 +144,4 @@ def explained(status: int, lines: list[str], arguments: Sequence[str], log: str)
             if found:
                 detail = next((group for group in found.groups() if group), found.group())
                 return Problem(code, what.format(detail), next_step, evidence)
-    return Problem("apt-failed", f"apt-get {verb} failed with status {status}", where, evidence)
+    return Problem("apt-failed", f"{done} failed with status {status}", where, evidence)

@@ -78,7 +78,7 @@ def put(base: Path, name: str, timeout_s: int, before: str = "") -> list[str]:
     for path, text in driver_files.wanted(found).items():
         driver_files.place(path, text)
     _change(base, found, name, _left_s(deadline))
-    _hold(found, replaced)
+    _hold(found, replaced, _left_s(deadline))
     _enable(found["services"])
     return sorted(found["members"])
 
@@ -122,13 +122,13 @@ def _needed(package: dpkg.Package | None, version: str) -> bool:
     return package is None or package.torn or dpkg.older(package.version, version)
 
 
-def _hold(found: Set, replaced: set[str]) -> None:
+def _hold(found: Set, replaced: set[str], timeout_s: int) -> None:
     """Put the set on hold; what it replaced is on hold no more, and what others put on hold stays so."""
     held = {each.name for each in dpkg.here() if each.want == "hold"}
     old = sorted((held & replaced) - set(found["holds"]))
     for verb, names in (("unhold", old), ("hold", sorted(found["holds"]))):
         if names:
-            subprocess.run(["apt-mark", verb, *names], check=True, capture_output=True)
+            apt.mark(verb, names, "driver-install", timeout_s)
 
 
 def _enable(services: Sequence[str]) -> None:
