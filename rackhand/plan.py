@@ -78,9 +78,9 @@ class PlannedGpu:
 class DriverPlan:
     """The driver that the host should have, and what it takes to get there; `words` say it to a person.
 
-    `packages` is None where the driver is only verified. `headers` are what a module is built against, installed as far
-    as they are on offer. `removes` are installed packages that the planned ones replace, `stops` the servers of ours
-    that stop meanwhile.
+    `packages` is None where the driver is only verified. `headers` are what a module is built against, or ready-built
+    modules of the kernels, installed as far as they are on offer. `removes` are installed packages that the planned
+    ones replace, `stops` the servers of ours that stop meanwhile.
     """
 
     version: str

@@ -41,6 +41,7 @@ def ground(system: str, **changes: Any) -> dict[str, Any]:
         "kernels": [kernel(here["kernel"], here["meta"])],
         "listed": True,
         "headers_offered": [f"linux-headers-{here['kernel']}"],
+        "modules_offered": [f"linux-modules-nvidia-{branch}-server-open-{here['kernel']}" for branch in ("580", "595")],
         "places": ROOMY,
         **changes,
     }

@@ -133,6 +133,19 @@ def test_headers_are_there_when_a_module_can_be_built_against_them(tmp_path: Pat
     assert not ground(tmp_path).kernels[0].headers
 
 
+def test_ready_built_modules_on_offer_are_those_of_the_kernels_that_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bootable(tmp_path, RUNNING, NEWER)
+    dpkg(tmp_path, (f"linux-image-{RUNNING}", "6.8.0-45.45"), (f"linux-image-{NEWER}", "6.8.0-100.1"))
+    names = [f"linux-modules-nvidia-580-server-open-{tail}" for tail in (RUNNING, NEWER, "6.8.0-46-generic", "generic")]
+    tool = put(tmp_path, "bin/apt-cache", f"#!/bin/sh\necho '{' '.join(names)}' | tr ' ' '\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    assert ground(tmp_path).modules_offered == (names[1], names[0])
+    assert [kernel.image for kernel in ground(tmp_path).kernels] == [True, True]
+
+
 def test_a_kernel_without_the_module_has_no_version_of_it(tmp_path: Path) -> None:
     (tmp_path / "lib/modules" / RUNNING).mkdir(parents=True)
     assert ground(tmp_path).kernels[0].module == ""

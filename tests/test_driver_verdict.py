@@ -91,6 +91,18 @@ def test_the_same_origin_is_upgraded_within_its_own_packages() -> None:
     assert plan.removes == ()
 
 
+def test_what_follows_kernels_of_the_same_branch_is_not_among_what_goes() -> None:
+    of_kernels = {
+        "linux-modules-nvidia-580-server-open-6.8.0-139-generic": "6.8.0-139.139",
+        "linux-objects-nvidia-580-server-open-6.8.0-139-generic": "6.8.0-139.139",
+        "linux-signatures-nvidia-6.8.0-139-generic": "6.8.0-139.139",
+    }
+    found = host("ubuntu-24.04", installed={**UBUNTUS, **of_kernels}, loaded="580.126.09")
+    assert planned(found, driver_source="distribution", driver_version=NEW).removes == ()
+    newer = planned(found, driver_source="distribution", driver_version=NEXT).removes
+    assert set(newer) == {*UBUNTUS, *of_kernels} - {"linux-signatures-nvidia-6.8.0-139-generic"}
+
+
 SECURE: dict[str, Any] = {"host__secure_boot": True}
 
 
@@ -163,7 +175,39 @@ def test_headers_follow_the_kernels_and_what_will_follow_them() -> None:
     assert both.headers == (f"linux-headers-{RUNNING}", f"linux-headers-{COMING}", "linux-headers-amd64")
     assert planned(host("debian-12-cloud")).headers[-1] == "linux-headers-cloud-amd64"
     assert planned(host("ubuntu-22.04")).headers[-1] == "linux-headers-generic-hwe-22.04"
-    assert planned(host("ubuntu-22.04"), driver_source="distribution").headers == ()
+
+
+def test_a_kernel_of_ones_own_needs_the_headers_that_it_was_built_with() -> None:
+    problem = refused(host("debian-12", kernels=two_kernels(package=False, image=True), headers_offered=[]))
+    assert problem.code == "kernel-headers"
+    assert f"/lib/modules/{COMING}/build" in problem.next_step
+    planned(host("debian-12", kernels=two_kernels(package=False, image=True, headers=True), headers_offered=[]))
+
+
+SIGNED: dict[str, Any] = {"driver_source": "distribution"}
+UBUNTU_COMING = "6.8.0-101-generic"
+BOTH = [kernel("6.8.0-90-generic", next=False), kernel(UBUNTU_COMING, "generic", running=False)]
+OF_COMING = f"linux-modules-nvidia-580-server-open-{UBUNTU_COMING}"
+
+
+def test_a_kernel_that_the_distribution_has_no_module_for_yet_is_refused_before_it_boots() -> None:
+    problem = refused(host("ubuntu-24.04", kernels=BOTH, modules_offered=[]), **SIGNED)
+    assert problem.code == "kernel-module"
+    assert OF_COMING in problem.what
+    assert "boots next" in problem.what
+    other = [name.replace("580", "595") for name in (OF_COMING,)]
+    assert refused(host("ubuntu-24.04", kernels=BOTH, modules_offered=other), **SIGNED).code == "kernel-module"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"modules_offered": [OF_COMING]}, {"modules_offered": [], "listed": False}],
+    ids=["on offer", "no package lists yet"],
+)
+def test_ready_built_modules_come_for_every_kernel_of_the_distribution_that_is_here(changes: dict[str, Any]) -> None:
+    plan = planned(host("ubuntu-24.04", kernels=BOTH, **changes), **SIGNED)
+    assert plan.headers == ("linux-modules-nvidia-580-server-open-6.8.0-90-generic", OF_COMING)
+    assert any(OF_COMING in line for line in plan.words)
 
 
 def test_ready_built_modules_need_a_kernel_that_a_package_follows() -> None:

@@ -1,7 +1,7 @@
 """The packages of one driver branch on one host: looked up in drivers.yaml by distribution, origin and hardware."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rackhand.catalog.drivers import (
     Branch,
@@ -26,8 +26,9 @@ class DriverSet:
     `install` are package names, `pinned` shell patterns of all that must not move by itself, `latest` the newest
     version known, `services` units that must run afterwards, `version_pattern` package versions of driver {version}.
     `beside` belong to the set and have versions of their own. `module` says who builds the kernel module: dkms on the
-    host, or the distribution. The addresses and the fingerprint of the key are empty where the distribution's own
-    sources have the packages; the key alone is empty where nobody has published it.
+    host, or the distribution, whose `modules` are named after a {kernel}. The addresses and the fingerprint of the key
+    are empty where the distribution's own sources have the packages; the key alone is empty where nobody has published
+    it.
     """
 
     distribution: str
@@ -44,6 +45,11 @@ class DriverSet:
     source: Origin = Origin.NVIDIA
     module: ModuleBuild = "dkms"
     beside: tuple[str, ...] = ()
+    modules: str = ""
+
+    def ready_built(self, kernel: str) -> tuple[str, ...]:
+        """Name the package with the distribution's module for a kernel, or for a kind of kernel; none with dkms."""
+        return (self.modules.replace("{kernel}", kernel),) if self.modules and kernel else ()
 
     def carries(self, package_version: str, driver_version: str) -> bool:
         """Say whether the package version (580.178.04-1ubuntu1) carries the driver version (580.178.04)."""
@@ -76,8 +82,8 @@ def driver_packages(host: DriverHost, branch_name: str, origin: Origin = Origin.
     names = _package_set(host, repository, wanted)
     url = _url(repository, host.architecture)
     fabric = _fabric(repository, names, host.platform)
-    beside = (*names.beside.get("all", ()), *names.beside.get(host.platform, ()))
-    return DriverSet(
+    (modules,) = _named((names.modules,), wanted.name)
+    found = DriverSet(
         distribution=repository.name,
         branch=wanted.name,
         latest=wanted.latest or "",
@@ -91,8 +97,10 @@ def driver_packages(host: DriverHost, branch_name: str, origin: Origin = Origin.
         manager=repository.manager,
         source=origin,
         module=names.module,
-        beside=tuple(name.replace("{flavour}", host.flavour) for name in _named(beside, wanted.name)),
+        modules=modules,
     )
+    own = _named(names.beside.get(host.platform, ()), wanted.name)
+    return replace(found, beside=(*found.ready_built(host.flavour), *own))
 
 
 def pinned_patterns() -> tuple[str, ...]:

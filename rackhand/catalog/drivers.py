@@ -83,9 +83,16 @@ class PackageSet(Entry):
     install: Annotated[tuple[str, ...], Field(min_length=1)]
     module: ModuleBuild
     fabric: dict[Platform, tuple[str, ...]] = Field(default_factory=dict)
-    beside: dict[Platform | Literal["all"], tuple[str, ...]] = Field(default_factory=dict)
+    beside: dict[Platform, tuple[str, ...]] = Field(default_factory=dict)
+    modules: str = ""
     pinned: Annotated[tuple[str, ...], Field(min_length=1)]
     version_pattern: str
+
+    @model_validator(mode="after")
+    def _modules_are_named(self) -> Self:
+        if (self.module == "precompiled") is not bool(self.modules):
+            raise ValueError(f"package set of {self.packages}: ready-built modules alone have packages of their own")
+        return self
 
 
 class Service(Entry):

@@ -8,14 +8,16 @@ from rackhand.frozen import Frozen
 class Kernel(Frozen):
     """The running kernel or the one that boots next, which may be the same.
 
-    `package` says that dpkg knows it, `meta` names the package that follows this kind of kernel, `headers` says that a
-    module can be built for it; `module` is the version of the nvidia module that it would load, `signer` whose it is.
+    `package` says that a package brought it, `image` that it lies under /boot; `meta` names the package that follows
+    this kind of kernel, `headers` says that a module can be built for it; `module` is the version of the nvidia module
+    that it would load, `signer` whose it is.
     """
 
     release: str
     running: bool
     next: bool
     package: bool = False
+    image: bool = False
     meta: str = ""
     headers: bool = False
     module: str = ""
@@ -51,14 +53,15 @@ class AptPin(Frozen):
 class Ground(Frozen):
     """Packages of a driver, kernels, space, keys and apt's files.
 
-    `packages` are all that NVIDIA's driver brings, whoever packaged it. `key_enrolled` is None where Secure Boot is off
-    or nobody can tell.
+    `packages` are all that NVIDIA's driver brings, whoever packaged it; `modules_offered` are packages that the
+    distribution built for one of the `kernels`. `key_enrolled` is None where Secure Boot is off or nobody can tell.
     """
 
     packages: dict[str, str] = Field(default_factory=dict)
     kernels: tuple[Kernel, ...] = ()
     listed: bool = False
     headers_offered: tuple[str, ...] = ()
+    modules_offered: tuple[str, ...] = ()
     unloadable: bool = False
     places: tuple[Place, ...] = ()
     key_enrolled: bool | None = None

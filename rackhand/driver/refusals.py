@@ -75,10 +75,15 @@ def _secure_boot(case: Case) -> Iterator[Problem]:
 
 def _kernel(case: Case) -> Iterator[Problem]:
     """The kernel that boots next must have the module, or the host comes back without a driver."""
-    kernel, ground = case.survey.ground.coming, case.survey.ground
-    if kernel is None:
-        return
-    if case.packages.module == "precompiled" and not kernel.meta:
+    kernel = case.survey.ground.coming
+    if kernel is not None:
+        check = _ready_built if case.packages.module == "precompiled" else _buildable
+        yield from check(case, kernel)
+
+
+def _ready_built(case: Case, kernel: Kernel) -> Iterator[Problem]:
+    ground = case.survey.ground
+    if not kernel.meta:
         yield _problem(
             case,
             "kernel-flavour",
@@ -86,19 +91,36 @@ def _kernel(case: Case) -> Iterator[Problem]:
             "modules for kernels that one follows",
             "install the one of this kind of kernel (linux-image-generic), or set driver_source = 'nvidia'",
         )
-    if case.packages.module == "dkms" and ground.listed and _hopeless(kernel, ground.headers_offered):
-        when = "runs here" if kernel.running else "boots next"
+    missing = {*case.packages.ready_built(kernel.release)} - {*ground.modules_offered, *ground.packages}
+    if kernel.meta and ground.listed and missing:
         yield _problem(
             case,
-            "kernel-headers",
-            f"no module can be built for the kernel {kernel.release} that {when}: linux-headers-{kernel.release} is "
-            "neither installed nor on offer",
-            "upgrade the kernel together with its headers and reboot into it, then run again",
+            "kernel-module",
+            f"the distribution has no module of branch {case.packages.branch} for the kernel {kernel.release} that "
+            f"{_when(kernel)}: {', '.join(missing)} is neither installed nor on offer",
+            "upgrade the kernel to one that has it and reboot into it (apt-get full-upgrade), or set driver_source = "
+            "'nvidia'; then run again",
         )
 
 
-def _hopeless(kernel: Kernel, offered: tuple[str, ...]) -> bool:
-    return kernel.package and not kernel.headers and f"linux-headers-{kernel.release}" not in offered
+def _buildable(case: Case, kernel: Kernel) -> Iterator[Problem]:
+    """A kernel of one's own of which only the running system tells is left alone: it may well have its headers."""
+    ground, name = case.survey.ground, f"linux-headers-{kernel.release}"
+    hopeless = name not in ground.headers_offered and ground.listed if kernel.package else kernel.image
+    if hopeless and not kernel.headers:
+        yield _problem(
+            case,
+            "kernel-headers",
+            f"no module can be built for the kernel {kernel.release} that {_when(kernel)}: {name} is neither installed "
+            "nor on offer",
+            "upgrade the kernel together with its headers and reboot into it, then run again"
+            if kernel.package
+            else f"install the headers with which that kernel was built (/lib/modules/{kernel.release}/build)",
+        )
+
+
+def _when(kernel: Kernel) -> str:
+    return "runs here" if kernel.running else "boots next"
 
 
 def _space(case: Case) -> Iterator[Problem]:

@@ -1,16 +1,14 @@
 """The verdict on a host's driver: what it should be and what that takes, or every reason against it. Pure."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 
 from rackhand.catalog import DriverSet, branch
 from rackhand.driver import choice, words
 from rackhand.driver.ground import Ground
-from rackhand.driver.origin import BRANCH
 from rackhand.driver.refusals import Case, refusals
+from rackhand.driver.replaced import replaced
 from rackhand.errors import RackhandError
 from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan
@@ -18,9 +16,6 @@ from rackhand.remote.dpkg import upstream
 from rackhand.seen import inventory
 from rackhand.settings import Settings
 from rackhand.survey import Survey
-
-# The flavour that a planned open module replaces.
-PROPRIETARY = re.compile(r"nvidia-(dkms|kernel-source|driver|headless[\w-]*?)-\d{3}(-server)?$|nvidia-(kernel-)?dkms$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +55,8 @@ def _managed(host: str, survey: Survey, settings: Settings) -> Verdict:
     plan = DriverPlan(
         version=version,
         packages=packages,
-        headers=_headers(survey.ground) if packages.module == "dkms" else (),
-        removes=tuple(_replaced(survey.ground, packages)) if wrong else (),
+        headers=tuple(_for_kernels(survey.ground, packages)),
+        removes=tuple(replaced(survey.ground.packages, packages)) if wrong else (),
         stops=tuple(f"vllm@{unit.name}" for unit in survey.state.instances if changes and unit.active == "active"),
     )
     said = tuple(words.words(case, inventory(survey), wrong, tuple(_lines(case, plan, wrong))))
@@ -70,21 +65,15 @@ def _managed(host: str, survey: Survey, settings: Settings) -> Verdict:
     return Verdict(plan=DriverPlan(**{**vars(plan), "words": said, "warnings": warned}), problems=problems)
 
 
-def _headers(ground: Ground) -> tuple[str, ...]:
-    """Name the headers of the kernels, and of those that will follow them."""
-    names = [f"linux-headers-{kernel.release}" for kernel in ground.kernels if kernel.package]
-    metas = [kernel.meta.replace("image", "headers", 1) for kernel in ground.kernels if kernel.meta]
-    return tuple(dict.fromkeys((*names, *metas)))
-
-
-def _replaced(ground: Ground, packages: DriverSet) -> Iterator[str]:
-    """Yield installed packages that go: of another branch's name, of the other flavour, or of no name of this set."""
-    for name in ground.packages:
-        number = BRANCH.search(name)
-        other = number is not None and number[1] != packages.branch
-        known = any(fnmatchcase(name, pattern) for pattern in (*packages.pinned, *packages.beside))
-        if other or not known or (PROPRIETARY.match(name) and name not in packages.install):
-            yield name
+def _for_kernels(ground: Ground, packages: DriverSet) -> Iterator[str]:
+    """Yield the ready-built modules of the kernels, or else their headers and those of kernels that will follow."""
+    known = [kernel for kernel in ground.kernels if kernel.package]
+    if packages.module == "precompiled":
+        for kernel in known:
+            yield from packages.ready_built(kernel.release)
+        return
+    yield from (f"linux-headers-{kernel.release}" for kernel in known)
+    yield from dict.fromkeys(kernel.meta.replace("image", "headers", 1) for kernel in ground.kernels if kernel.meta)
 
 
 def _lines(case: Case, plan: DriverPlan, wrong: list[str]) -> Iterator[str]:

@@ -15,12 +15,14 @@ PLACES = ("/", "/boot", "/usr", "/var")
 # Whoever packaged it; what NVIDIA numbers apart from its drivers is left out.
 NVIDIA = re.compile(
     r"(lib)?nvidia-|libcuda1$|libcudadebugger1$|libnvcuvid1$|libnvoptix1$|libnvsdm|nvlsm$|firmware-nvidia-"
-    r"|linux-modules-nvidia-|linux-objects-nvidia-|cuda-drivers|xserver-xorg-video-nvidia"
+    r"|linux-modules-nvidia-|linux-(objects|signatures)-nvidia-|cuda-drivers|xserver-xorg-video-nvidia"
     r"|a?kmod-nvidia|xorg-x11-(drv-)?nvidia"
 )
 APART = re.compile(r"(lib)?nvidia-(container|egl|vaapi|driver-pinning|driver-assistant|cuda-|fs\b|gds\b)")
 # The keys with which dkms signs what it builds: Ubuntu's, Debian's.
 KEYS = ("var/lib/shim-signed/mok/MOK.der", "var/lib/dkms/mok.pub")
+READY_BUILT = "linux-modules-nvidia-"
+QUIET = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
 FIELDS = ("db:Status-Status", "Package", "Version", "Depends")
 SHORT_S = 30
 
@@ -39,8 +41,8 @@ def facts(secure_boot: bool | None, root: str = "/", running: str = "") -> dict[
 
     `kernels` has `package` where the package manager knows the kernel and `meta`, the package that follows this kind
     of kernel to newer ones (linux-image-generic-hwe-24.04). `headers_offered` are missing headers that it could
-    install, as far as it has any lists (`listed`). `unloadable` tells whether the kernel lets modules go. `root` is
-    another system's.
+    install, `modules_offered` ready-built modules of the kernels, as far as it has any lists (`listed`). `unloadable`
+    tells whether the kernel lets modules go. `root` is another system's.
     """
     found = kernels.kernels(root, running)
     debian = Path(root, "var/lib/dpkg/status").exists()
@@ -65,6 +67,7 @@ def _told(root: str, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "packages": {row.name: row.version for row in rows if _driver(row.name) and row.status != "config-files"},
         "listed": any(Path(root, "var/lib/apt/lists").glob("*Packages*")),
         "headers_offered": _offered([name for kernel in found for name in _missing_headers(kernel)]),
+        "modules_offered": _ready_built([str(kernel["release"]) for kernel in found if kernel["package"]]),
         "sources": apt_files.sources(root),
         "preferences": apt_files.preferences(root),
     }
@@ -96,11 +99,14 @@ def _missing_headers(kernel: dict[str, Any]) -> list[str]:
 
 def _offered(names: Sequence[str]) -> list[str]:
     """Return those of the names that apt could install, without writing its caches."""
-    if not names:
-        return []
-    quiet = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
-    listing = _output("apt-cache", *quiet, "madison", *names)
+    listing = _output("apt-cache", *QUIET, "madison", *names) if names else ""
     return sorted({line.split("|")[0].strip() for line in listing.splitlines() if line.count("|") >= 2})
+
+
+def _ready_built(releases: Sequence[str]) -> list[str]:
+    """Return the packages that the distribution built for these kernels, of whichever branch."""
+    listing = _output("apt-cache", *QUIET, "pkgnames", READY_BUILT) if releases else ""
+    return sorted(name for name in listing.split() if name.endswith(tuple(f"-{release}" for release in releases)))
 
 
 def _place(root: str, name: str) -> dict[str, Any]:

@@ -21,8 +21,8 @@ MODINFO_S = 20
 def kernels(root: str = "/", running: str = "") -> list[dict[str, Any]]:
     """Describe the running kernel and the one that boots next; it is one entry when they are the same.
 
-    `headers` tells whether a module can be built for it, `module` is the version of the nvidia module on its disk
-    (empty without one), `signer` who signed that.
+    `image` tells whether it lies under /boot, `headers` whether a module can be built for it, `module` is the version
+    of the nvidia module on its disk (empty without one), `signer` who signed that.
     """
     running = running or platform.release()
     coming = following(root, running)
@@ -82,6 +82,7 @@ def _order(release: str) -> list[int]:
 def _equipped(root: str, release: str) -> dict[str, Any]:
     said = _modinfo(root, release)
     return {
+        "image": Path(root, "boot", f"vmlinuz-{release}").exists(),
         "headers": (Path(root, "lib/modules", release, "build", "Makefile")).exists(),
         "module": said.get("version", ""),
         "signer": said.get("signer", ""),
