@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rackhand.errors import RackhandError
-from rackhand.outcome import HostOutcome, Problem, RunOutcome
+from rackhand.health.telling import before, placed
+from rackhand.outcome import HostOutcome, Problem, RunOutcome, Severity
 from rackhand.report_json import to_json
 from rackhand.report_memory import memory_lines
 from rackhand.report_table import overview
 from rackhand.report_turns import turn_lines, untouched, wave_lines
 from rackhand.terminal import clean
 from rackhand.verdict import verdict
+
+MOST_NAMES = 8
 
 
 def table(run: RunOutcome, width: int, colour: bool = False) -> str:
@@ -24,15 +27,15 @@ def table(run: RunOutcome, width: int, colour: bool = False) -> str:
     """
     left = untouched(run)
     shown = [host for host in run.hosts if host not in left]
-    turns, memory = list(turn_lines(run)), [*memory_lines(run.hosts), *_warning_lines(run.hosts)]
+    told = [*memory_lines(run.hosts), *_warning_lines(run.hosts), *_finding_lines(run.hosts)]
     reasons = [list(_reason_lines(host)) for host in shown if host.problems]
-    blocks = [overview(shown, width, colour) if shown else [], turns, memory, *reasons, [verdict(run)]]
+    blocks = [overview(shown, width, colour) if shown else [], list(turn_lines(run)), told, *reasons, [verdict(run)]]
     return "\n\n".join(["\n".join(block) for block in blocks if block])
 
 
 def plan_text(run: RunOutcome) -> str:
     """Return the plan of every host in words, or the reasons why it has none, and the verdict."""
-    blocks = [*(_plan_lines(host) for host in run.hosts), wave_lines(run)]
+    blocks = [*(_plan_lines(host) for host in run.hosts), list(_finding_lines(run.hosts)), wave_lines(run)]
     return "\n\n".join(["\n".join(block) for block in [*blocks, [verdict(run)]] if block])
 
 
@@ -106,6 +109,17 @@ def _write_text(path: Path, text: str) -> None:
 
 def _warning_lines(hosts: Sequence[HostOutcome]) -> Iterator[str]:
     yield from (f"warning: {_line(host, warning)}" for host in hosts for warning in host.warnings)
+
+
+def _finding_lines(hosts: Sequence[HostOutcome]) -> Iterator[str]:
+    """Yield what ails GPUs and blocks nothing, the same of several hosts once; what blocks is a host's reason."""
+    places: dict[tuple[str, str, str, str], list[str]] = {}
+    for each in placed([finding for host in hosts for finding in host.findings if not finding.blocks]):
+        if each.severity is not Severity.INFO:
+            places.setdefault((before(each), each.what, each.code, each.next_step), []).append(each.where)
+    for (weight, what, code, step), where in places.items():
+        more = f" and {len(where) - MOST_NAMES} more" if len(where) > MOST_NAMES else ""
+        yield clean(f"{weight}{', '.join(where[:MOST_NAMES])}{more}: {what} [{code}] → {step}")
 
 
 def _line(host: HostOutcome, problem: Problem) -> str:

@@ -22,8 +22,11 @@ def logged(*said: str) -> dict[str, Any]:
     [
         (79, Severity.FATAL, True),
         (48, Severity.FATAL, True),
-        (94, Severity.ERROR, True),
-        (63, Severity.WARNING, False),
+        (46, Severity.FATAL, True),
+        (95, Severity.FATAL, True),
+        (109, Severity.ERROR, True),
+        (94, Severity.WARNING, False),
+        (63, Severity.INFO, False),
         (13, Severity.INFO, False),
         (31, Severity.INFO, False),
         (4711, Severity.WARNING, False),

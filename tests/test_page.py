@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from rackhand.health.notice import notice
+from rackhand.health.policy import Policy, decided
 from rackhand.outcome import HostStatus, RunOutcome
 from rackhand.page import colours
 from rackhand.page.page import render
@@ -95,6 +97,10 @@ def hostile(run: RunOutcome) -> RunOutcome:
         steps=tuple(replace(step, name=HOSTILE, summary=HOSTILE) for step in host.steps),
         problems=(problem,),
         warnings=(problem,),
+        findings=tuple(
+            replace(each, what=HOSTILE, where=HOSTILE, next_step=HOSTILE, code=HOSTILE, gpu=HOSTILE)
+            for each in host.findings
+        ),
         differences=tuple(replace(each, name=HOSTILE, before=HOSTILE, after=HOSTILE) for each in host.differences),
         turn=replace(host.turn, before=HOSTILE, after=HOSTILE, events=events),
     )
@@ -139,6 +145,18 @@ def test_the_page_tells_of_a_rollback_at_the_canary_what_a_boss_asks() -> None:
     ):
         assert told in text
     assert "it did not get its turn" not in text
+
+
+def test_what_ails_gpus_stands_in_a_table_what_blocks_first_and_the_same_of_several_once() -> None:
+    hosts = [upgrades.upgraded(name) for name in ("gpu-a1", "gpu-a2")]
+    sick = decided([notice("row-remap-pending", gpu="0000:17:00.0")], Policy(), "gpu-a1")
+    run = upgrades.rollout([replace(each, findings=(*sick, *upgrades.ailing(each.name))) for each in hosts])
+    _, found, said = text_of(run).partition("Health of the GPUs")
+    assert found
+    order = ["error a remapped row", "warning a GPU has fewer PCIe lanes", "warning a GPU is slowed", "info a GPU may"]
+    assert [said.index(words) for words in order] == sorted(said.index(words) for words in order)
+    assert said.count("power-brake") == 1
+    assert "gpu-a1 GPU 0000:17:00.0, gpu-a2 GPU 0000:17:00.0" in said
 
 
 def test_a_whole_upgrade_shows_nothing_that_went_wrong() -> None:

@@ -16,6 +16,8 @@ import pytest
 
 from rackhand import report
 from rackhand.errors import RackhandError
+from rackhand.health.notice import notice
+from rackhand.health.policy import Policy, decided
 from rackhand.outcome import (
     Compared,
     Comparison,
@@ -32,6 +34,7 @@ from rackhand.outcome import (
 )
 from rackhand.report_json import SCHEMA, from_json
 from rackhand.verdict import verdict
+from tests import upgrades
 
 GOLDEN = Path(__file__).parent / "golden" / "report"
 PAGE = Path(__file__).parent.parent / "docs/reference/report.md"
@@ -315,6 +318,20 @@ def test_of_many_engines_that_said_the_same_five_are_named() -> None:
     many = [dataclasses.replace(RACK1, name=f"gpu-{number}", instances=TOLD[:1]) for number in range(7)]
     assert "gpu-4 tiny-0 and 2 more)" in report.table(run(*many), 200)
     assert "gpu-5 tiny-0" not in report.table(run(*many), 200)
+
+
+def test_what_slows_gpus_stands_below_the_table_once_and_notes_do_not() -> None:
+    hosts = [dataclasses.replace(host, findings=upgrades.ailing(host.name)) for host in (RACK1, RACK2)]
+    for said in (report.table(run(*hosts), 120), report.plan_text(run(*hosts))):
+        line = "a GPU is slowed down by the power brake [power-brake] → "
+        places = ", ".join(f"{host.name} GPU 0000:17:00.0" for host in hosts)
+        assert f"warning: {places}: {line}" in said
+        assert "power-limit" not in said
+
+
+def test_what_keeps_a_host_from_serving_is_its_reason_and_not_said_twice() -> None:
+    sick = decided([notice("row-remap-pending", gpu="0000:17:00.0")], Policy(), RACK1.name)
+    assert "row" not in report.table(run(dataclasses.replace(RACK1, findings=sick)), 120)
 
 
 def test_a_warning_stands_in_the_table_and_the_host_is_healthy_all_the_same() -> None:

@@ -3,9 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from rackhand.health.notice import notice
+from rackhand.health.policy import Policy, decided
 from rackhand.outcome import (
     Comparison,
     Difference,
+    Finding,
     HostOutcome,
     HostStatus,
     InstanceOutcome,
@@ -99,7 +102,15 @@ def rolled_back(name: str, wave: int = 1, began_s: float = BEGAN_S) -> HostOutco
         vllm="0.31.0",
         problems=(problem,),
         turn=replace(turn, out_s=60.5),
+        findings=ailing(name),
     )
+
+
+def ailing(name: str) -> tuple[Finding, ...]:
+    """Return what the health check found on a host that may serve all the same."""
+    gpu = "0000:17:00.0"
+    slow = [notice("power-brake", gpu=gpu), notice("pcie-width", "x8 of x16", gpu)]
+    return decided([notice("power-limit", "500 of 700 W", gpu), *slow], Policy(), name)
 
 
 def left_alone(name: str) -> HostOutcome:

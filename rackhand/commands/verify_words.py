@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from rich.text import Text
 
@@ -14,7 +13,8 @@ from rackhand.health.judge import inventory
 from rackhand.health.links import COMPLETED, SWITCHED
 from rackhand.health.policy import WORST_FIRST
 from rackhand.health.seen import GpuSeen, Seen
-from rackhand.outcome import Finding, Problem, Severity
+from rackhand.health.telling import before, placed
+from rackhand.outcome import Finding, Severity
 from rackhand.terminal import Terminal
 
 COLUMNS = (
@@ -27,8 +27,7 @@ STYLES = {HEALTHY: "green", DEGRADED: "yellow", NONE: ""}
 TONES = {Severity.INFO: "", Severity.WARNING: "yellow"}
 BAD = "bold red"
 # More hosts than this, and those that are healthy are counted.
-MOST_HOSTS, MOST_GPUS = 24, 2
-GPU = " GPU "
+MOST_HOSTS = 24
 
 
 def text(hosts: Sequence[HostHealth], terminal: Terminal, *, everyone: bool) -> str:
@@ -49,7 +48,7 @@ def text(hosts: Sequence[HostHealth], terminal: Terminal, *, everyone: bool) -> 
         ),
         [terminal.say(f"{rest} host{'' if rest == 1 else 's'} healthy (--all lists them)")] if rest else [],
         fleet_words.told([host.problem for host in hosts if host.problem], "", terminal),
-        [line for group in _groups(hosts) for line in fleet_words.told(_placed(group), _before(group[0]), terminal)],
+        [line for group in _groups(hosts) for line in fleet_words.told(placed(group), before(group[0]), terminal)],
         terminal.paragraph(sentence(hosts)),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -125,25 +124,3 @@ def _groups(hosts: Sequence[HostHealth]) -> Iterator[list[Finding]]:
             group = [each for each in findings if each.severity is severity and each.blocks is blocks]
             if group:
                 yield group
-
-
-def _before(finding: Finding) -> str:
-    bad = finding.severity in (Severity.ERROR, Severity.FATAL)
-    if finding.blocks:
-        return f"{finding.severity}: " if bad else f"{finding.severity}, blocks: "
-    return f"{finding.severity}, ignored: " if bad else f"{finding.severity}: "
-
-
-def _placed(findings: Sequence[Finding]) -> list[Problem]:
-    """Name a host once where the same is the matter with several of its GPUs."""
-    alike: dict[tuple[str, str, str, tuple[str, ...]], list[Finding]] = {}
-    for each in findings:
-        alike.setdefault((each.where.partition(GPU)[0], each.code, each.what, each.evidence), []).append(each)
-    return [replace(group[0], where=_where(host, group)) for (host, *_), group in alike.items()]
-
-
-def _where(host: str, group: Sequence[Finding]) -> str:
-    gpus = [each.gpu for each in group if each.gpu]
-    if len(gpus) > MOST_GPUS:
-        return f"{host} ({len(gpus)} GPUs)"
-    return f"{host} GPU{'s' if len(gpus) > 1 else ''} {' and '.join(gpus)}" if gpus else host

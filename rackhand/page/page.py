@@ -29,6 +29,7 @@ def render(run: RunOutcome) -> str:
         timeline=timeline(run),
         problems=told.problems(run),
         warnings=told.warnings(run),
+        health=told.health(run),
         untouched=untouched_words(run) if run.stopped else [],
         changes=told.changes(run),
         words=words,
