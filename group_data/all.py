@@ -20,7 +20,7 @@ driver_repository_url = None
 driver_key_fingerprint = None
 # Refuse to change a driver whose packages cannot be stored on the host first; with False that is a warning.
 driver_require_rollback = False
-# Reboot a host whose loaded module is not the installed one; with False such a host is refused.
+# Reboot a host where nothing else makes the installed driver the loaded one; with False such a host is refused.
 driver_reboot_allowed = True
 # Longest wait for a host to come back from a reboot, in seconds (large servers test their memory for minutes).
 driver_reboot_timeout_s = 1800

@@ -1,6 +1,8 @@
 """The NVIDIA driver: installed at exactly the planned version, pinned and held."""
 
 from rackhand.catalog import DriverSet, pinned_patterns
+from rackhand.driver import activation
+from rackhand.driver.activation import Way
 from rackhand.operations import Change
 from rackhand.outcome import Problem
 from rackhand.remote.dpkg import belongs, upstream
@@ -11,8 +13,11 @@ from rackhand.settings import Settings
 from rackhand.survey import Survey
 from tasks import switch
 
-# What comes between the driver and the switch, in seconds.
+# What comes between the driver and the switch, in seconds, and what the exchange of its modules takes at most.
 STAGE_S = 900
+RELOAD_S = 900
+# Servers of ours, which the turn drains and stops.
+OURS = ("vllm@*.service", "rackhand-*.service")
 
 
 def stage(host: HostRun) -> Change | None:
@@ -85,6 +90,7 @@ def _put(host: HostRun, packages: DriverSet, version: str) -> None:
     """Put the packages of the driver onto the host; before any of them changes, its servers are drained and stopped."""
     settings = host.intent.settings
     if not _versions_right(host.survey(), packages, version):
+        refuse_holders(host)
         switch.hold(host, hold_s(settings))
     host.board.phase(host.name, "driver")
     limit_s = settings.driver_install_timeout_s
@@ -95,17 +101,26 @@ def _put(host: HostRun, packages: DriverSet, version: str) -> None:
 
 
 def hold_s(settings: Settings) -> int:
-    """Return for how long servers may be stopped for a driver, in seconds: packages, the wait for others', a reboot."""
-    return 2 * settings.driver_install_timeout_s + settings.driver_reboot_timeout_s + STAGE_S
+    """Return for how long servers may be stopped for a driver, in seconds: packages, others', modules, a reboot."""
+    return 2 * settings.driver_install_timeout_s + RELOAD_S + settings.driver_reboot_timeout_s + STAGE_S
+
+
+def refuse_holders(host: HostRun) -> None:
+    """Raise RackhandError `gpu-held` where somebody else's process holds a GPU; rackhand ends none of these."""
+    spared = [*OURS, *(f"{name}.service" for name in activation.services())]
+    host.call("gpu_holders.refuse", spared=spared)
 
 
 def _refuse_mismatch(host: HostRun, version: str) -> None:
-    """Keep a working driver working: where no reboot is allowed, no other version may be put under a loaded module."""
+    """Keep a working driver working: where only a reboot would load another, and none is allowed, none is installed."""
     loaded, library = host.survey().driver.loaded, host.survey().driver.library
-    if loaded and version not in (loaded, library) and not host.intent.settings.driver_reboot_allowed:
+    way = activation.decide(host.survey(), host.planned.driver, installs=True)
+    boots = way.way is Way.REBOOT and not host.intent.settings.driver_reboot_allowed
+    if loaded and version not in (loaded, library) and boots:
         raise host.error(
             "reboot-needed",
-            f"{loaded} is loaded, {version} is wished, and driver_reboot_allowed is False; nothing was installed",
+            f"{loaded} is loaded, {version} is wished, which takes a reboot ({way.why}), and driver_reboot_allowed is "
+            "False; nothing was installed",
             "set driver_reboot_allowed = True in a maintenance window, or driver_version to the loaded one",
         )
 

@@ -70,7 +70,7 @@ def host(
             "driver": driver,
             "nvml": {"state": "ok" if loaded else "no-library", "driver": loaded or "", "gpus": []},
             "packages": {"installed": dict(installed or {}), "held": []},
-            "ground": ground(system, packages=dict(installed or {}), **here),
+            "ground": ground(system, packages=dict(installed or {}), **{"unloadable": loaded is not None, **here}),
             **elsewhere,
         },
     )

@@ -36,8 +36,9 @@ class PaperHost:
     """One host; `fails` maps functions of rackhand.remote to errors, `breaks` to exceptions that nobody foresaw.
 
     `says` is what its engines report of their memory. `turn_fails` (code and what) lets orders fail at the gate.
-    `no_way_back` is why its driver cannot be stored. `ails` changes what the GPUs say of their health, one per GPU;
-    `cuda` changes how CUDA starts.
+    `no_way_back` is why its driver cannot be stored, `stuck` why its modules cannot be exchanged, `down` are services
+    that do not start again after that; `bootable` says that the next kernel has the driver. `ails` changes what the
+    GPUs say of their health, one per GPU; `cuda` changes how CUDA starts.
     """
 
     cards: tuple[str, ...] = ("h100",)
@@ -55,6 +56,9 @@ class PaperHost:
     no_way_back: str = ""
     ails: list[dict[str, Any]] = field(default_factory=list)
     cuda: dict[str, Any] = field(default_factory=dict)
+    stuck: str = ""
+    down: list[str] = field(default_factory=list)
+    bootable: bool = True
 
     def __post_init__(self) -> None:
         self.facts = answer(self.cards, self.changes)
@@ -86,6 +90,9 @@ class PaperHost:
 
     def reboot(self, timeout_s: int) -> None:
         self.calls.append("reboot")
+        self._load()
+
+    def _load(self) -> None:
         self.facts["driver"]["loaded"] = self.facts["driver"]["library"]
         self.facts["nvml"] = self.nvml
 
@@ -141,6 +148,14 @@ class PaperHost:
         self.facts["driver_sets"].update(current=f"{version}-set", installed=f"{version}-set")
         self.facts["driver"]["library"] = version
         return list(packages)
+
+    def driver_load_renew(self, **_: Any) -> dict[str, Any]:
+        if not self.stuck:
+            self._load()
+        return {"why": self.stuck, "down": self.down}
+
+    def driver_boot_ready(self, version: str, **_: Any) -> dict[str, str]:
+        return {"release": "6.1.0", "module": version if self.bootable else ""}
 
     def gpu_setup_configure(self, services: list[str], modules: list[str], **_: Any) -> None:
         runs = {"there": True, "enabled": True, "active": True}

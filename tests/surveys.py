@@ -74,6 +74,7 @@ def answer(cards: tuple[str, ...] = ("h100",), changes: Mapping[str, Any] | None
         "pci": [_pci(slot, card) for slot, card in enumerate(cards)],
         "driver": {"loaded": DRIVER, "flavour": "open", "library": DRIVER, "nouveau": False, "runfile": False},
         "packages": {"installed": {}, "held": []},
+        "ground": {"unloadable": True},
         "nvml": {"state": "ok", "driver": DRIVER, "cuda": "13.0", "gpus": [_nvml(*pair) for pair in enumerate(cards)]},
         "setup": setup(),
         "listeners": [],

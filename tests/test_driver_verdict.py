@@ -332,7 +332,7 @@ def test_servers_that_stop_for_the_driver_are_named_only_when_it_changes() -> No
         loaded=OLD,
         **{"state__instances": serving["state"]["instances"]},
     )
-    assert planned(found, driver_version=NEW).stops == ("vllm@llama-0",)
+    assert planned(found, driver_version=NEW).stops == ("vllm@llama-0", "rackhand-hardware", "nvidia-persistenced")
     assert planned(found, driver_version=OLD).stops == ()
 
 

@@ -66,8 +66,7 @@ def test_a_bare_host_becomes_healthy_slow_things_first_and_disturbing_ones_in_it
         "venv.build",
         "weights.accept",
         "driver.put",
-        "driver.settle",
-        "reboot",
+        "driver_load.renew",
     ]
     assert host.changing[-4:] == ["release.place", "order.begin", "order.confirm", "measured.keep"]
 
@@ -85,7 +84,7 @@ def test_the_host_remembers_what_was_done_without_secrets(deploy: Deploy) -> Non
     deploy({"a": host}, "-y")
     assert [line["step"] for line in host.ledger] == [
         "program", "driver-stage", "environment", "weights",
-        "driver", "reboot", "gpus", "health", "release", "measured",
+        "driver", "driver-load", "gpus", "health", "release", "measured",
     ]  # fmt: skip
     assert len({line["run"] for line in host.ledger}) == 1
     assert "canary" not in json.dumps(host.ledger)

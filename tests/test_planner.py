@@ -65,7 +65,7 @@ def test_the_words_of_a_first_plan_say_what_will_happen() -> None:
     words = planned(bare("rtx4090"), wishes(driver_version=DRIVER)).words
     expected = (
         ("Debian GNU/Linux 12 (bookworm)", "1\N{MULTIPLICATION SIGN} RTX 4090"),
-        (DRIVER, "install", "pin", "hold", "reboot"),
+        (DRIVER, "install", "pin", "hold", "load it"),
         ("NVIDIA's packages for Debian 12", "open module built here"),
         ("branch 580", "supported until 2028-06-30", "CUDA 13.0"),
         (f"all {DRIVER}", "nvidia-driver-cuda, nvidia-kernel-open-dkms"),
@@ -88,13 +88,13 @@ def test_the_words_of_a_host_that_is_done_promise_no_change() -> None:
     words = " ".join(planned(done, wishes(driver_version=DRIVER)).words)
     for said in ("installed and loaded", "environment is built", "weights are here", ": running"):
         assert said in words
-    for unsaid in ("install,", "reboot", "build environment", "bring", "to be started"):
+    for unsaid in ("install,", "load it", "reload", "reboot", "build environment", "bring", "to be started"):
         assert unsaid not in words
 
 
 def test_another_loaded_driver_is_named_with_the_one_that_comes() -> None:
     words = planned(survey("h100"), wishes(driver_version="580.178.04")).words
-    assert f"driver 580.178.04: install, pin and hold (loaded now: {DRIVER}); reboot" in words
+    assert f"driver 580.178.04: install, pin and hold (loaded now: {DRIVER}); reload its modules" in words
 
 
 def test_without_a_wish_the_newest_driver_of_the_branch_is_planned() -> None:

@@ -83,8 +83,8 @@ def test_a_driver_that_is_not_managed_is_never_touched() -> None:
     assert activation.activate(host) is None
 
 
-def test_where_no_reboot_is_allowed_nothing_is_put_under_a_loaded_module() -> None:
-    paper = PaperHost()
+def test_where_no_reboot_is_allowed_nothing_is_put_under_a_module_that_does_not_go() -> None:
+    paper = PaperHost(changes={"ground": {"unloadable": False}})
     with pytest.raises(RackhandError) as caught:
         driver.install(host_run(paper, driver_version="580.178.04", driver_reboot_allowed=False))
     assert caught.value.code == "reboot-needed"
@@ -92,13 +92,79 @@ def test_where_no_reboot_is_allowed_nothing_is_put_under_a_loaded_module() -> No
     assert "driver.put" not in paper.calls
 
 
-def test_a_bare_host_that_may_not_be_rebooted_says_so_instead_of_going_on() -> None:
+def test_a_module_that_goes_makes_way_for_another_version_without_a_reboot() -> None:
+    paper = PaperHost()
+    host = host_run(paper, driver_version="580.178.04", driver_reboot_allowed=False)
+    assert "580.178.04" in change(driver.install(host)).summary
+    paper.facts["driver"]["library"] = "580.178.04"
+    host.changed()
+    host.live = True
+    found = change(activation.activate(host))
+    assert found.summary == f"{DRIVER} is loaded, 580.178.04 is installed: reload its modules"
+    found.apply()
+    assert "driver_load.renew" in paper.calls
+    assert "reboot" not in paper.calls
+
+
+def test_a_bare_host_has_its_driver_loaded_without_a_reboot() -> None:
     paper = PaperHost.bare()
     paper.facts["driver"]["library"] = DRIVER
-    with pytest.raises(RackhandError) as caught:
-        activation.activate(host_run(paper, driver_reboot_allowed=False))
-    assert caught.value.code == "reboot-needed"
+    change(activation.activate(host_run(paper, driver_reboot_allowed=False))).apply()
+    assert paper.facts["driver"]["loaded"] == DRIVER
     assert "reboot" not in paper.calls
+
+
+def test_modules_that_are_stuck_take_a_reboot_where_it_is_allowed_and_end_the_host_where_not() -> None:
+    paper = PaperHost(stuck="nvidia_drm is in use")
+    paper.facts["driver"]["loaded"] = "580.95.05"
+    with pytest.raises(RackhandError) as caught:
+        change(activation.activate(host_run(paper, driver_reboot_allowed=False))).apply()
+    assert caught.value.code == "reboot-needed"
+    assert "nvidia_drm is in use" in caught.value.what
+    assert "reboot" not in paper.calls
+    change(activation.activate(host_run(paper))).apply()
+    assert paper.calls.count("reboot") == 1
+
+
+def test_no_host_is_rebooted_into_a_kernel_without_the_driver() -> None:
+    paper = PaperHost(bootable=False)
+    paper.facts["driver"].update(loaded=None, nouveau=True)
+    with pytest.raises(RackhandError) as caught:
+        change(activation.activate(host_run(paper))).apply()
+    assert caught.value.code == "module-missing"
+    assert "6.1.0 boots next and has no module of 580.126.20; the host needs a reboot (nouveau" in caught.value.what
+    assert "reboot" not in paper.calls
+    assert not paper.orders, "nothing was stopped"
+
+
+def test_a_next_kernel_without_the_driver_is_told_where_no_reboot_was_needed() -> None:
+    next_one = {"release": "6.1.0-next", "running": False, "next": True}
+    running = {"release": "6.1.0", "running": True, "next": False, "module": DRIVER}
+    paper = PaperHost(bootable=False)
+    paper.facts["ground"]["kernels"] = [running, next_one]
+    paper.facts["driver"]["loaded"] = "580.95.05"
+    host = host_run(paper)
+    change(activation.activate(host)).apply()
+    assert paper.facts["driver"]["loaded"] == DRIVER
+    assert [each.code for each in host.warnings] == ["module-missing"]
+
+
+def test_whoever_else_holds_a_gpu_is_found_before_anything_is_stopped() -> None:
+    held = RackhandError("gpu-held", "python3 (pid 7) holds a GPU", "gpu-1", "end it")
+    paper = PaperHost(fails={"gpu_holders.refuse": held})
+    with pytest.raises(RackhandError) as caught:
+        change(driver.install(host_run(paper, driver_version="580.178.04"))).apply()
+    assert caught.value.code == "gpu-held"
+    assert "driver.put" not in paper.calls
+    assert not paper.orders
+
+
+def test_a_service_that_does_not_come_back_is_told() -> None:
+    paper = PaperHost(down=["dcgm-exporter"])
+    paper.facts["driver"]["loaded"] = "580.95.05"
+    host = host_run(paper)
+    change(activation.activate(host)).apply()
+    assert [(each.code, "dcgm-exporter" in each.what) for each in host.warnings] == [("service-down", True)]
 
 
 def test_a_reboot_that_does_not_help_ends_the_host_and_is_not_repeated() -> None:
@@ -107,12 +173,13 @@ def test_a_reboot_that_does_not_help_ends_the_host_and_is_not_repeated() -> None
         def reboot(self, timeout_s: int) -> None:
             self.calls.append("reboot")
 
-    paper = Stubborn()
+    paper = Stubborn(stuck="modprobe nvidia: Invalid argument")
     paper.facts["driver"] = {**paper.facts["driver"], "loaded": None, "library": DRIVER}
     found = change(activation.activate(host_run(paper)))
     with pytest.raises(RackhandError) as caught:
         found.apply()
     assert caught.value.code == "driver-not-loaded"
+    assert "module missing" in caught.value.what
     assert paper.calls.count("reboot") == 1
 
 

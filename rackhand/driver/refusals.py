@@ -7,6 +7,7 @@ from itertools import groupby
 
 from rackhand.catalog import DriverHost, DriverSet, Origin, branches, space_mib
 from rackhand.driver.ground import AptPin, AptSource, Kernel
+from rackhand.driver.modules import lacking
 from rackhand.driver.origin import origins
 from rackhand.outcome import Problem
 from rackhand.settings import Settings
@@ -82,7 +83,6 @@ def _kernel(case: Case) -> Iterator[Problem]:
 
 
 def _ready_built(case: Case, kernel: Kernel) -> Iterator[Problem]:
-    ground = case.survey.ground
     if not kernel.meta:
         yield _problem(
             case,
@@ -91,8 +91,8 @@ def _ready_built(case: Case, kernel: Kernel) -> Iterator[Problem]:
             "modules for kernels that one follows",
             "install the one of this kind of kernel (linux-image-generic), or set driver_source = 'nvidia'",
         )
-    missing = {*case.packages.ready_built(kernel.release)} - {*ground.modules_offered, *ground.packages}
-    if kernel.meta and ground.listed and missing:
+    missing = lacking(kernel, case.survey.ground, case.packages)
+    if kernel.meta and missing:
         yield _problem(
             case,
             "kernel-module",
@@ -105,9 +105,7 @@ def _ready_built(case: Case, kernel: Kernel) -> Iterator[Problem]:
 
 def _buildable(case: Case, kernel: Kernel) -> Iterator[Problem]:
     """A kernel of one's own of which only the running system tells is left alone: it may well have its headers."""
-    ground, name = case.survey.ground, f"linux-headers-{kernel.release}"
-    hopeless = name not in ground.headers_offered and ground.listed if kernel.package else kernel.image
-    if hopeless and not kernel.headers:
+    for name in lacking(kernel, case.survey.ground, case.packages):
         yield _problem(
             case,
             "kernel-headers",

@@ -1,11 +1,12 @@
 """The verdict on a host's driver: what it should be and what that takes, or every reason against it. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rackhand.catalog import DriverSet, branch
-from rackhand.driver import choice, words
+from rackhand.driver import activation, choice, words
+from rackhand.driver.activation import Way
 from rackhand.driver.ground import Ground
 from rackhand.driver.refusals import Case, refusals
 from rackhand.driver.replaced import replaced
@@ -57,12 +58,19 @@ def _managed(host: str, survey: Survey, settings: Settings) -> Verdict:
         packages=packages,
         headers=tuple(_for_kernels(survey.ground, packages)),
         removes=tuple(replaced(survey.ground.packages, packages)) if wrong else (),
-        stops=tuple(f"vllm@{unit.name}" for unit in survey.state.instances if changes and unit.active == "active"),
     )
-    said = tuple(words.words(case, inventory(survey), wrong, tuple(_lines(case, plan, wrong))))
+    way = activation.decide(survey, plan, installs=bool(wrong))
+    plan = replace(plan, stops=tuple(_stopped(survey, way.way is not Way.NOTHING)) if changes else ())
+    said = words.words(case, inventory(survey), wrong, way, tuple(_lines(case, plan, wrong)))
+    stops = (f"driver: {', '.join(plan.stops)} stop meanwhile",) if plan.stops else ()
     warned = tuple(words.warnings(branch(packages.branch), _today(survey.state.now)))
     problems = tuple(refusals(case, installs=bool(wrong))) if changes else ()
-    return Verdict(plan=DriverPlan(**{**vars(plan), "words": said, "warnings": warned}), problems=problems)
+    return Verdict(plan=replace(plan, words=(*said, *stops), warnings=warned), problems=problems)
+
+
+def _stopped(survey: Survey, loads: bool) -> Iterator[str]:
+    yield from (f"vllm@{unit.name}" for unit in survey.state.instances if unit.active == "active")
+    yield from activation.stopped(survey) if loads else ()
 
 
 def _for_kernels(ground: Ground, packages: DriverSet) -> Iterator[str]:
@@ -97,8 +105,6 @@ def _lines(case: Case, plan: DriverPlan, wrong: list[str]) -> Iterator[str]:
         yield "driver: the proprietary module makes way for the open one"
     if unfinished := case.survey.packages.unfinished:
         yield f"dpkg was cut off: {', '.join(unfinished[:5])} come first"
-    if plan.stops:
-        yield f"driver: {', '.join(plan.stops)} stop meanwhile"
 
 
 def _today(now: float) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from rackhand.catalog import Branch, Kind, Origin
+from rackhand.driver.activation import Activation
 from rackhand.driver.refusals import Case
 from rackhand.hardware import Inventory
 
@@ -18,16 +19,15 @@ def unmanaged(version: str) -> tuple[str, ...]:
     return (f"driver {version}: verified, not managed",)
 
 
-def words(case: Case, found: Inventory, wrong: Sequence[str], lines: Sequence[str]) -> Iterator[str]:
+def words(case: Case, found: Inventory, wrong: Sequence[str], way: Activation, lines: Sequence[str]) -> Iterator[str]:
     """Yield the plan line by line; `wrong` are members without the version, `lines` what else has to be said."""
     driver, version = case.survey.driver, case.version
-    loaded = driver.loaded == version and driver.ready
+    end = f"; {way.words}" if way.words else ""
     if not wrong:
-        before = f"loaded now: {driver.loaded or 'none'}; reboot"
-        yield f"driver {version}: installed and loaded" if loaded else f"driver {version}: installed, {before}"
+        before = f"installed, loaded now: {driver.loaded or 'none'}{end}"
+        yield f"driver {version}: {before if end else 'installed and loaded'}"
         return
     now = f" (loaded now: {driver.loaded})" if driver.loaded else ""
-    end = "" if loaded else "; reboot"
     yield f"driver {version}{FABRIC.get(found.platform, '')}: install, pin and hold{now}{end}"
     yield f"driver: {_whose(case)}"
     yield from lines

@@ -21,6 +21,7 @@ STYLES = {
     "stop": "yellow",
     "held": "yellow",
     "driver": "magenta",
+    "reload": "magenta",
     "reboot": "magenta",
     "start": "cyan",
     "answering": "cyan",

@@ -22,6 +22,7 @@ PHRASES = {
     "confirmed": "release confirmed",
     "held": "stopped for the driver",
     "driver": "installing the driver",
+    "reload": "loading the driver",
     "reboot": "rebooting",
     "failed": "failed {instance}",
     "restoring": "putting back release {detail}",

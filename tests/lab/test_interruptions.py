@@ -112,7 +112,7 @@ def installing(host: LabHost, _: Running) -> bool:
 
 
 def rebooting(host: LabHost, running: Running) -> bool:
-    return "Driver | load: reboot" in running.printed() and not (inside(host) / "run/systemd/system").is_dir()
+    return "installed: reboot (" in running.printed() and not (inside(host) / "run/systemd/system").is_dir()
 
 
 def building(host: LabHost, _: Running) -> bool:
@@ -152,6 +152,7 @@ def test_a_run_that_ends_at_any_point_is_healed_by_the_next(
     hosts = {name: {"lab_personality": "1xL4", "model_path": model}}
     host = world.fleet.up(name, "1xL4")
     host.wait_ssh()
+    host.run(["modprobe", "nouveau"])  # only a boot ends it
     host.write("/etc/rackhand-lab/standin.conf", "fault slow-start 14\n")
     for reached in POINTS[number]:
         running = start(hosts)

@@ -111,7 +111,7 @@ def test_dry_plans_switched_and_mixed_gpus_in_words_and_changes_nothing(world: W
     assert not result.report
     big, mixed = (_plan(result, name) for name in BARE)
     assert "8× H100 SXM5 80GB" in big  # noqa: RUF001
-    assert "driver 580.126.20 with the fabric manager for its NVSwitches: install, pin and hold; reboot" in big
+    assert "driver 580.126.20 with the fabric manager for its NVSwitches: install, pin and hold; load it" in big
     assert [f"127.0.0.1:{8000 + number}" in big for number in range(9)] == [True] * 8 + [False]
     for words in ("1× A10: 1 instance on one", "2× L4: 2 instances, one GPU each", "1× T4: 1 instance on one"):  # noqa: RUF001
         assert words in mixed
