@@ -29,6 +29,7 @@ CALLS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("nvmlDeviceGetMigMode", ()),
     ("nvmlDeviceGetMaxMigDeviceCount", ()),
     ("nvmlDeviceGetMigDeviceHandleByIndex", (0,)),
+    *(("nvmlDeviceGetGpuInstanceProfileInfo", (number,)) for number in (0, 1, 2, 4, 5, 7, 17)),
     ("nvmlDeviceGetEccMode", ()),
     ("nvmlDeviceGetPowerManagementLimit", ()),
     ("nvmlDeviceGetComputeRunningProcesses", ()),

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from rackhand.errors import RackhandError
+from rackhand.lab.mig import MigProfile, MigSlice, Strict
 
 HERE = Path(__file__).parent
 NVIDIA = 0x10DE
@@ -22,12 +23,8 @@ AUDIO_CLASS = 0x040300
 OLDEST_OPEN_CAPABILITY = (7, 5)
 
 
-class _Strict:
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-
 @dataclass(frozen=True, kw_only=True)
-class PciFunction(_Strict):
+class PciFunction(Strict):
     """One PCI function; `address` is domain:bus:device.function, `class_code` has 24 bits."""
 
     address: str
@@ -43,7 +40,7 @@ class PciFunction(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuModel(_Strict):
+class GpuModel(Strict):
     """What every card of one product has in common; enumerations are those of nvml.h."""
 
     nvml_name: str
@@ -69,20 +66,12 @@ class GpuModel(_Strict):
     row_remapping: bool = False
     serial: bool = False
     mig_slices_max: int = 0
+    mig_profiles: tuple[MigProfile, ...] = ()
     peer_to_peer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class MigSlice(_Strict):
-    """One MIG device of a GPU, for instance profile 3g.71gb."""
-
-    profile: str
-    compute_slices: int
-    memory_mib: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Process(_Strict):
+class Process(Strict):
     """A process that NVML reports on a GPU without it being a real one."""
 
     pid: int
@@ -91,8 +80,11 @@ class Process(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ailments(_Strict):
-    """What ails a card that answers: `recovery` and the bits of `clock_events` are NVML's numbers."""
+class Ailments(Strict):
+    """What ails a card that answers: `recovery` and the bits of `clock_events` are NVML's numbers.
+
+    `no_reset` is a card that only a boot resets, as in a virtual machine.
+    """
 
     remap_pending: bool = False
     remap_failed: bool = False
@@ -102,10 +94,11 @@ class Ailments(_Strict):
     recovery: int = 0
     clock_events: int = 0
     reset_required: bool = False
+    no_reset: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpu(_Strict):
+class Gpu(Strict):
     """One card in one slot; the last five fields say what is wrong with it.
 
     `peers` are the addresses of cards that NVLink bridges join it with; without, its active links lead to NVSwitches.
@@ -160,7 +153,7 @@ class Gpu(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Personality(_Strict):
+class Personality(Strict):
     """A machine's hardware; the `with_…` methods return it with one thing wrong."""
 
     name: str

@@ -51,6 +51,8 @@ class Host:
             "RACKHAND_LAB_NVML_CONF": str(self.root / "nvml.conf"),
             "RACKHAND_LAB_NVIDIA_VERSION": str(self.root / "version"),
             "RACKHAND_LAB_FABRIC_READY": str(self.root / "fabric-ready"),
+            "RACKHAND_LAB_NVML_SET": str(self.root / "set.conf"),
+            "RACKHAND_LAB_INFOROM": str(self.root / "inforom.conf"),
         }
 
     def run(self, program: str) -> subprocess.CompletedProcess[str]:
@@ -69,11 +71,16 @@ class Host:
 
     def probe(self) -> Any:
         """Return what the product's own probe says, as it would on the host."""
+        return self.load_and_run(payload.nvml_probe())["gpus"]
+
+    def set(self, modes: dict[str, dict[str, Any]]) -> Any:
+        """Return what the product's own setter says that it could not set."""
+        return self.load_and_run(payload.gpu_modes(modes))
+
+    def load_and_run(self, text: str) -> Any:
         argv = [sys.executable, "-c", payload.LOADER]
-        done = subprocess.run(
-            argv, input=payload.nvml_probe().encode(), env=self.environment(), capture_output=True, check=True
-        )
-        return json.loads(done.stdout)["result"]["gpus"]
+        done = subprocess.run(argv, input=text.encode(), env=self.environment(), capture_output=True, check=True)
+        return json.loads(done.stdout)["result"]
 
     def init(self) -> str:
         return self.run("print(attempt(n.nvmlInit))").stdout.strip()

@@ -7,7 +7,7 @@ from pathlib import Path
 from rackhand.lab import lock, places, shell
 
 HERE = Path(__file__).parent
-NVML_SOURCES = ("fleet.c", "nvml.c", "nvml_state.c", "nvml_links.c", "nvml_fabric.c", "nvml_set.c")
+NVML_SOURCES = ("fleet.c", "nvml.c", "nvml_state.c", "nvml_links.c", "nvml_fabric.c", "nvml_set.c", "nvml_mig.c")
 CUDA_SOURCES = ("fleet.c", "cuda.c")
 # C99 and plain POSIX: then glibc 2.38 and newer emit no symbols that older hosts lack.
 FLAGS = ("-std=c99", "-D_POSIX_C_SOURCE=200809L", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-s")

@@ -27,9 +27,13 @@ def _facts(gpu: Gpu, host_name: str) -> Iterator[tuple[str, object]]:
         yield "serial", int(gpu.uuid(host_name)[-12:], 16) % 10**13
     yield from _identity(gpu)
     yield from _abilities(gpu)
+    for profile in gpu.model.mig_profiles:
+        yield "profile", " ".join(str(value) for value in asdict(profile).values())
+    ids = {profile.name: profile.id for profile in gpu.model.mig_profiles}
     for index, part in enumerate(gpu.slices):
+        uuid = gpu.slice_uuid(host_name, index)
         name = f"{gpu.model.nvml_name} MIG {part.profile}"
-        yield "slice", f"{index} {part.memory_mib} {part.compute_slices} {gpu.slice_uuid(host_name, index)} {name}"
+        yield "slice", f"{index} {part.memory_mib} {part.compute_slices} {ids[part.profile]} 1 {uuid} {name}"
     for peer in gpu.peers:
         yield "peer", peer
     for process in gpu.processes:

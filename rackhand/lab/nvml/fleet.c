@@ -24,9 +24,9 @@ static const struct field FIELDS[] = {
     NUMBER(pcie_gen), NUMBER(pcie_width), NUMBER(pcie_max_width), NUMBER(numa_node), NUMBER(nvlinks),
     NUMBER(nvlinks_active), NUMBER(nvlink_version), NUMBER(fabric), NUMBER(p2p), NUMBER(ecc), NUMBER(row_remapping),
     NUMBER(mig_max), NUMBER(lost), NUMBER(power_mw), NUMBER(power_min_mw), NUMBER(power_max_mw),
-    NUMBER(power_limit_mw), NUMBER(ecc_off), NUMBER(ecc_off_pending),
+    NUMBER(power_limit_mw), NUMBER(ecc_off), NUMBER(ecc_off_pending), NUMBER(mig_pending),
     NUMBER(remap_pending), NUMBER(remap_failed), NUMBER(retired_pending), NUMBER(ecc_uncorrected),
-    NUMBER(sram_exceeded), NUMBER(recovery), NUMBER(clock_events), NUMBER(reset_required),
+    NUMBER(sram_exceeded), NUMBER(recovery), NUMBER(clock_events), NUMBER(reset_required), NUMBER(no_reset),
     WORDS(name), WORDS(uuid), WORDS(serial),
 };
 
@@ -49,10 +49,11 @@ static void keep(char *target, const char *text)
 
 static void read_slice(struct gpu *gpu, const char *text)
 {
-    /* index memory_mib compute_slices uuid name… */
+    /* index memory_mib compute_slices id computes uuid name… */
     char uuid[TEXT] = "", name[TEXT] = "";
-    unsigned index = 0, memory_mib = 0, compute_slices = 0;
-    if (sscanf(text, "%u %u %u %95s %95[^\n]", &index, &memory_mib, &compute_slices, uuid, name) != 5 || index >= MAX_SLICES)
+    unsigned index = 0, memory_mib = 0, compute_slices = 0, id = 0, computes = 0;
+    if (sscanf(text, "%u %u %u %u %u %95s %95[^\n]", &index, &memory_mib, &compute_slices, &id, &computes, uuid, name) != 7
+        || index >= MAX_SLICES)
         return;
     struct slice *slice = &gpu->slices[index];
     slice->kind = KIND_SLICE;
@@ -60,10 +61,25 @@ static void read_slice(struct gpu *gpu, const char *text)
     slice->index = index;
     slice->memory_mib = memory_mib;
     slice->compute_slices = compute_slices;
+    slice->id = id;
+    slice->computes = computes;
     keep(slice->uuid, uuid);
     keep(slice->name, name);
     if (gpu->slice_count <= index)
         gpu->slice_count = index + 1;
+}
+
+static void read_profile(struct gpu *gpu, const char *text)
+{
+    /* number id slices most memory_mib multiprocessors copies decoders jpegs ofas name… */
+    unsigned number = MAX_PROFILES, values[9];
+    char name[TEXT] = "";
+    int read = sscanf(text, "%u %u %u %u %u %u %u %u %u %u %95[^\n]", &number, values, values + 1, values + 2, values + 3,
+                      values + 4, values + 5, values + 6, values + 7, values + 8, name);
+    if (read != 11 || number >= MAX_PROFILES)
+        return;
+    memcpy(&gpu->profiles[number], values, sizeof values);
+    keep(gpu->profiles[number].name, name);
 }
 
 static void read_process(struct gpu *gpu, const char *text)
@@ -83,6 +99,12 @@ static void read_place(struct place *places, unsigned *count, const char *text)
 
 static void read_gpu_line(struct gpu *gpu, const char *key, const char *value)
 {
+    if (!strcmp(key, "mig") && (gpu->mig = number(value))) { /* what was there before is gone */
+        gpu->slice_count = 0;
+        memset(gpu->slices, 0, sizeof gpu->slices);
+    }
+    if (!strcmp(key, "profile"))
+        read_profile(gpu, value);
     if (!strcmp(key, "slice"))
         read_slice(gpu, value);
     if (!strcmp(key, "process"))
@@ -189,11 +211,18 @@ static int save(const char *path, void (*write_gpu)(FILE *, unsigned, const stru
 static void write_forgotten(FILE *file, unsigned i, const struct gpu *gpu)
 {
     fprintf(file, "gpu.%u.power_limit_mw %u\ngpu.%u.ecc_off %u\n", i, gpu->power_limit_mw, i, gpu->ecc_off);
+    fprintf(file, "gpu.%u.mig %u\n", i, gpu->mig);
+    for (const struct slice *slice = gpu->slices; gpu->mig && slice < gpu->slices + gpu->slice_count; slice++)
+        if (slice->kind)
+            fprintf(file, "gpu.%u.slice %u %u %u %u %u %s %s\n", i, slice->index, slice->memory_mib, slice->compute_slices,
+                    slice->id, slice->computes, slice->uuid, slice->name);
 }
 
 static void write_lasting(FILE *file, unsigned i, const struct gpu *gpu)
 {
     fprintf(file, "gpu.%u.ecc_off_pending %u\n", i, gpu->ecc_off_pending);
+    if (gpu->mig_pending)
+        fprintf(file, "gpu.%u.mig_pending %u\n", i, gpu->mig_pending);
 }
 
 int fleet_save(void) { return save(forgotten(), write_forgotten); }

@@ -8,6 +8,7 @@
 #define MAX_SLICES 8
 #define MAX_PROCESSES 16
 #define MAX_PEERS 8
+#define MAX_PROFILES 18 /* by their numbers in nvml.h */
 #define TEXT 96
 
 enum { KIND_GPU = 1, KIND_SLICE = 2 };
@@ -22,10 +23,15 @@ struct place { /* of something on the PCI bus */
 
 struct gpu;
 
-struct slice {
+struct profile { /* of a slice: its number's place is in the array; nothing is at most 0 times */
+    unsigned id, slices, most, memory_mib, multiprocessors, copies, decoders, jpegs, ofas;
+    char name[TEXT];
+};
+
+struct slice { /* a GPU instance; with `computes` set, one with a compute instance: a MIG device */
     int kind;
     struct gpu *gpu;
-    unsigned index, memory_mib, compute_slices;
+    unsigned index, memory_mib, compute_slices, id, computes;
     char name[TEXT], uuid[TEXT];
 };
 
@@ -39,10 +45,12 @@ struct gpu {
     unsigned ecc, row_remapping, mig_max, slice_count, process_count, lost;
     unsigned power_mw, power_min_mw, power_max_mw, peer_count;
     unsigned power_limit_mw, ecc_off, ecc_off_pending; /* what was set; see nvml_set.c */
+    unsigned mig, mig_pending, no_reset; /* MIG: 1 off, 2 on, 0 as its slices say */
     unsigned remap_pending, remap_failed, retired_pending, ecc_uncorrected, sram_exceeded, recovery, clock_events;
     unsigned reset_required;
     struct place peers[MAX_PEERS]; /* the cards at the other ends of its NVLinks; none: NVSwitches */
     char name[TEXT], uuid[TEXT], serial[TEXT];
+    struct profile profiles[MAX_PROFILES];
     struct slice slices[MAX_SLICES];
     struct process processes[MAX_PROCESSES];
 };

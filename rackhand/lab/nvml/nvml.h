@@ -20,6 +20,8 @@ enum {
     GPU_IS_LOST = 15,
     RESET_REQUIRED = 16,
     LIB_RM_VERSION_MISMATCH = 18,
+    IN_USE = 19,
+    INSUFFICIENT_RESOURCES = 23,
     ARGUMENT_VERSION_MISMATCH = 25,
     UNKNOWN = 999,
 };
@@ -88,10 +90,30 @@ struct attributes {
     unsigned long long memory_mib;
 };
 
+struct gpu_instance_profile {
+    unsigned id, peer_to_peer, slices, most, multiprocessors, copies, decoders, encoders, jpegs, ofas;
+    unsigned long long memory_mib;
+};
+
+#define GPU_INSTANCE_PROFILE_V2 (sizeof(struct gpu_instance_profile_v2) | 2u << 24)
+
+struct gpu_instance_profile_v2 { /* 152 bytes */
+    unsigned version, id, peer_to_peer, slices, most, multiprocessors, copies, decoders, encoders, jpegs, ofas;
+    unsigned long long memory_mib;
+    char name[96];
+};
+
+struct compute_instance_profile { /* v2: 136 bytes */
+    unsigned version, id, slices, most, multiprocessors, copies, decoders, encoders, jpegs, ofas;
+    char name[96];
+};
+
 int answer_text(char *target, unsigned length, const char *text);
 int answer_number(unsigned *target, unsigned value);
 void answer_bus_id(struct pci_info *pci, const struct place *place);
 int find_gpu(nvmlDevice_t handle, struct gpu **gpu);
 struct slice *as_slice(nvmlDevice_t handle);
+int may_set(nvmlDevice_t handle, struct gpu **gpu);
+int mig_is_on(const struct gpu *gpu);
 
 #endif

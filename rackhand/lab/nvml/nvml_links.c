@@ -1,4 +1,4 @@
-/* libnvidia-ml.so.1 of a practice host: NVLink, topology, MIG. */
+/* libnvidia-ml.so.1 of a practice host: NVLink, topology. */
 #include "nvml.h"
 
 #include <stdio.h>
@@ -105,66 +105,4 @@ int nvmlDeviceGetNumaNodeId(nvmlDevice_t handle, unsigned *node)
     int refused = find_gpu(handle, &gpu);
     (void)node;
     return refused ? refused : NOT_SUPPORTED; /* as on x86 hosts */
-}
-
-int nvmlDeviceGetMigMode(nvmlDevice_t handle, unsigned *current, unsigned *pending)
-{
-    struct gpu *gpu;
-    int refused = find_gpu(handle, &gpu);
-    if (refused || !gpu->mig_max)
-        return refused ? refused : NOT_SUPPORTED;
-    *current = *pending = gpu->slice_count > 0;
-    return SUCCESS;
-}
-
-int nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t handle, unsigned index, nvmlDevice_t *slice)
-{
-    struct gpu *gpu;
-    int refused = find_gpu(handle, &gpu);
-    if (refused || !gpu->mig_max)
-        return refused ? refused : NOT_SUPPORTED;
-    if (index >= gpu->mig_max)
-        return INVALID_ARGUMENT;
-    if (index >= gpu->slice_count)
-        return NOT_FOUND;
-    *slice = &gpu->slices[index];
-    return SUCCESS;
-}
-
-int nvmlDeviceIsMigDeviceHandle(nvmlDevice_t handle, unsigned *answer)
-{
-    struct gpu *gpu;
-    struct slice *slice = as_slice(handle);
-    int refused = slice ? SUCCESS : find_gpu(handle, &gpu);
-    return refused ? refused : answer_number(answer, slice != 0);
-}
-
-int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t handle, nvmlDevice_t *device)
-{
-    struct slice *slice = as_slice(handle);
-    if (!slice)
-        return INVALID_ARGUMENT;
-    *device = slice->gpu;
-    return SUCCESS;
-}
-
-int nvmlDeviceGetGpuInstanceId(nvmlDevice_t handle, unsigned *id)
-{
-    struct slice *slice = as_slice(handle);
-    return slice ? answer_number(id, slice->index + 1) : INVALID_ARGUMENT;
-}
-
-int nvmlDeviceGetComputeInstanceId(nvmlDevice_t handle, unsigned *id)
-{
-    return as_slice(handle) ? answer_number(id, 0) : INVALID_ARGUMENT;
-}
-
-int nvmlDeviceGetAttributes_v2(nvmlDevice_t handle, struct attributes *answer)
-{
-    struct slice *slice = as_slice(handle);
-    if (!slice)
-        return INVALID_ARGUMENT;
-    struct attributes attributes = {slice->compute_slices * 16, 1, 1, 0, 1, 0, slice->compute_slices, slice->compute_slices, slice->memory_mib};
-    *answer = attributes;
-    return SUCCESS;
 }

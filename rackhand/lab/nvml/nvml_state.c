@@ -78,7 +78,7 @@ GPU_NUMBER(nvmlDeviceGetPowerManagementLimit, 1, limit_mw(gpu))
 GPU_NUMBER(nvmlDeviceGetPowerManagementDefaultLimit, 1, gpu->power_mw)
 GPU_NUMBER(nvmlDeviceGetEnforcedPowerLimit, 1, limit_mw(gpu))
 GPU_NUMBER(nvmlDeviceGetPowerUsage, 1, gpu->power_mw / 10)
-GPU_NUMBER(nvmlDeviceGetMaxMigDeviceCount, gpu->mig_max, gpu->slice_count ? gpu->mig_max : 0)
+GPU_NUMBER(nvmlDeviceGetMaxMigDeviceCount, gpu->mig_max, mig_is_on(gpu) ? gpu->mig_max : 0)
 /* Exactly one of row remapping and page retirement works on a card that has ECC. */
 GPU_NUMBER(nvmlDeviceGetRetiredPagesPendingStatus, gpu->ecc && !gpu->row_remapping, gpu->retired_pending)
 
