@@ -30,14 +30,15 @@ def packages(survey: Survey, settings: Settings) -> DriverSet:
 def branch(survey: Survey, settings: Settings) -> str:
     """Return the wished branch of the driver, else a working driver's, else the best that this host can have.
 
-    Where the host can have none, the best of all is returned: what is refused then says why.
+    Where its GPUs or the engine can use none that it can have, the best of those is returned, or of all: the refusal
+    then says why.
     """
     if settings.driver_version or settings.driver_branch:
         return settings.driver_branch or branch_of(settings.driver_version or "")
     offered = branches(_where(survey), Origin(settings.driver_source))
-    fitting = [name for name in (*_working(survey), *default_branches()) if name in offered and _fits(name, survey)]
-    enough = [name for name in fitting if name >= _least(settings)]
-    return next(iter(enough), default_branches()[0])
+    possible = [name for name in (*_working(survey), *default_branches()) if name in offered]
+    usable = [name for name in possible if name >= _least(settings) and _fits(name, survey)]
+    return next(iter((*usable, *possible, *default_branches())))
 
 
 def version(survey: Survey, settings: Settings, found: DriverSet) -> str:
