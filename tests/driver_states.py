@@ -7,6 +7,8 @@ Names as on public hosts and in the package lists of the distributions: NVIDIA's
 from collections.abc import Mapping
 from typing import Any
 
+from tests.driver_hosts import SYSTEMS
+
 OLD, NEW, NEXT = "580.126.20", "580.178.04", "595.91.07"
 DEBIAN = (
     "nvidia-driver-cuda", "nvidia-kernel-open-dkms", "nvidia-modprobe", "nvidia-persistenced", "libcuda1",
@@ -41,16 +43,17 @@ def nvidias(system: str, version: str) -> dict[str, str]:
     return {name: f"{version}-1ubuntu1" for name in names}
 
 
-def servers(system: str, version: str, kernel: str) -> dict[str, str]:
-    """Return Ubuntu's own packages of a version, ready-built for a kernel; none on Debian."""
+def servers(system: str, version: str) -> dict[str, str]:
+    """Return Ubuntu's own packages of a version, ready-built for the kernel of a release; none on Debian."""
     if system.startswith("debian"):
         return {}
+    kernel = SYSTEMS[system]["kernel"]
     branch = version.partition(".")[0]
     ubuntus = f"{version}-0ubuntu0.{system.split('-')[1]}.1"
     members = {name.format(b=branch, v=version): ubuntus for name in SERVER}
     of_kernel = {name.format(b=branch, k=kernel): "6.8.0-90.91" for name in OF_KERNEL}
-    signatures = f"linux-signatures-nvidia-{kernel}"
-    return {**members, **of_kernel, signatures: "6.8.0-90.91"}
+    kinds = f"linux-modules-nvidia-{branch}-server-open-{SYSTEMS[system]['meta']}"
+    return {**members, **of_kernel, kinds: "6.8.0-90.91", f"linux-signatures-nvidia-{kernel}": "6.8.0-90.91"}
 
 
 def proprietary(system: str) -> dict[str, str]:
@@ -78,7 +81,7 @@ def without(packages: Mapping[str, str], *names: str) -> dict[str, str]:
     return {name: version for name, version in packages.items() if name not in names}
 
 
-def states(system: str, kernel: str) -> dict[str, dict[str, Any]]:
+def states(system: str) -> dict[str, dict[str, Any]]:
     """Return hosts of a release by what is on them, as arguments of tests.driver_hosts.host."""
     old, newer = nvidias(system, OLD), nvidias(system, NEXT)
     torn = {**old, "nvidia-persistenced": f"{NEW}-1"}
@@ -94,6 +97,6 @@ def states(system: str, kernel: str) -> dict[str, dict[str, Any]]:
         "580 of NVIDIA, proprietary": {
             "installed": proprietary(system), "loaded": OLD, "driver__flavour": "proprietary",
         },
-        "580 of the server set": {"installed": servers(system, OLD, kernel), "loaded": OLD},
+        "580 of the server set": {"installed": servers(system, OLD), "loaded": OLD},
         "the distribution's own": {"installed": distributions(system), "loaded": "580.126.09"},
     }  # fmt: skip

@@ -75,7 +75,7 @@ GROUNDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a .run installation": ({"driver__runfile": True}, "", ""),
     "another processor": ({"host__architecture": "riscv64"}, "", ""),
 }
-STATES = tuple(states("debian-12", ""))
+STATES = tuple(states("debian-12"))
 OF_THE_HOST = {"gpu-too-old", "driver-too-old", "driver-branch", "runfile-driver", "nouveau"}
 PROPRIETARY = re.compile(r"nvidia-(dkms|driver|kernel-source)-\d{3}$|nvidia-kernel-dkms$")
 
@@ -92,7 +92,7 @@ class Cell:
     ground: str = "as it came"
 
     def survey(self) -> Survey:
-        here = states(self.system, SYSTEMS[self.system]["kernel"])[self.state]
+        here = states(self.system)[self.state]
         return host(self.system, **{**CARDS[self.cards], **here, **GROUNDS[self.ground][0]})
 
 

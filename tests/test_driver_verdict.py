@@ -91,6 +91,12 @@ def test_the_same_origin_is_upgraded_within_its_own_packages() -> None:
     assert plan.removes == ()
 
 
+def test_a_helper_that_has_numbers_of_its_own_does_not_go_with_the_driver() -> None:
+    installed = {**set_of("ubuntu-24.04", OLD), "nvidia-prime": "0.8.17.2", "nvidia-settings": "510.47.03-0ubuntu4"}
+    plan = planned(host("ubuntu-24.04", installed=installed, loaded=OLD), driver_version=NEXT)
+    assert {*plan.removes} == {"libnvidia-compute-580", "nvidia-dkms-580-open", "nvidia-utils-580"}
+
+
 def test_what_follows_kernels_of_the_same_branch_is_not_among_what_goes() -> None:
     of_kernels = {
         "linux-modules-nvidia-580-server-open-6.8.0-139-generic": "6.8.0-139.139",

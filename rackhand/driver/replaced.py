@@ -1,23 +1,28 @@
 """Which of the installed packages a planned driver replaces. Pure."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
 from rackhand.catalog import DriverSet
 from rackhand.driver.origin import BRANCH
+from rackhand.remote.dpkg import upstream
 
 # The flavour that a planned open module replaces.
 PROPRIETARY = re.compile(r"nvidia-(dkms|kernel-source|driver|headless[\w-]*?)-\d{3}(-server)?$|nvidia-(kernel-)?dkms$")
-# Signatures of modules of every branch: they go with their kernel.
-OF_KERNELS = re.compile(r"linux-signatures-nvidia-")
+# Their signatures are those of every branch, and go with their kernel.
+MODULES = re.compile(r"linux-(modules|objects)-nvidia-")
+DRIVER = re.compile(r"\d{3}\.\d+")
 
 
-def replaced(installed: Iterable[str], packages: DriverSet) -> Iterator[str]:
-    """Yield installed packages that go: of another branch's name, of the other flavour, or of no name of this set."""
+def replaced(installed: Mapping[str, str], packages: DriverSet) -> Iterator[str]:
+    """Yield installed packages that go, of name → version: another branch's, the other flavour's, or none of this set.
+
+    What carries no driver's version (nvidia-prime) is no part of any driver, but for modules, which carry kernels'.
+    """
     patterns = (*packages.pinned, *packages.beside, *_ready_built(packages))
-    for name in installed:
-        if OF_KERNELS.match(name):
+    for name, version in installed.items():
+        if not (MODULES.match(name) or DRIVER.match(upstream(version))):
             continue
         number = BRANCH.search(name)
         other = number is not None and number[1] != packages.branch
