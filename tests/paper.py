@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -330,7 +330,9 @@ class Deploy:
         self.monkeypatch.setattr("rackhand.operations.wishes.resolve", lambda *_: self._wishes(**wished))
         operations.current_run.cache_clear()
         routers = [f"@fake/{name}" for name in self.routers]
-        state = _state([f"@fake/{name}" for name in hosts], routers, {"report_dir": str(self.reports), **self.data})
+        state = paper_state(
+            [f"@fake/{name}" for name in hosts], routers, {"report_dir": str(self.reports), **self.data}
+        )
         for name in self.silent:
             state.active_hosts.remove(state.inventory.get_host(f"@fake/{name}"))
         with ctx_state.use(state):
@@ -373,10 +375,11 @@ def _order(state: State) -> list[str]:
     return list(untyped.get_op_order())
 
 
-def _state(names: list[str], routers: list[str], more: Mapping[str, Any]) -> State:
+def paper_state(names: list[str], routers: Sequence[str] = (), more: Mapping[str, Any] | None = None) -> State:
+    """Return pyinfra's state for hosts that are connected and do nothing."""
     inventory, config = cast(Any, Inventory), cast(Any, Config)
-    data = {"fake_delay": 0, "fake_delay_jitter": 0, **more}
-    state = State(inventory((names, data), **({"routers": (routers, {})} if routers else {})), config())
+    data = {"fake_delay": 0, "fake_delay_jitter": 0, **(more or {})}
+    state = State(inventory((names, data), **({"routers": (list(routers), {})} if routers else {})), config())
     state.set_stage(StateStage.Connect)
     with ctx_state.use(state):
         connect_all(state)
@@ -391,4 +394,4 @@ def _exits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         yield statuses
 
 
-__all__ = ["PACKAGES", "VENV", "Deploy", "PaperHost", "Result"]
+__all__ = ["PACKAGES", "VENV", "Deploy", "PaperHost", "Result", "paper_state"]

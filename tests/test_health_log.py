@@ -105,6 +105,25 @@ def test_dcgm_is_understood_in_either_form(answer: dict[str, Any], name: str) ->
     assert only.what.endswith(f": {name}")
 
 
+@pytest.mark.parametrize(
+    ("severities", "code", "blocks"),
+    [([5], "dcgm-advice", False), ([1, 5], "dcgm-advice", False), ([5, 6], "dcgm-failed", True)],
+)
+def test_dcgm_says_itself_what_a_card_may_compute_with(severities: list[int], code: str, blocks: bool) -> None:
+    warnings = [{"warning": f"severity {each}", "error_severity": each} for each in severities]
+    results = [{"entity_group": "GPU", "entity_id": 0, "status": "Fail", "warnings": warnings}]
+    test = {"name": "software", "test_summary": {"status": "Fail"}, "results": results}
+    told = host()
+    told["dcgm"] = {
+        "status": 205,
+        "detail": "",
+        "answer": {"DCGM Diagnostic": {"test_categories": [{"tests": [test]}]}},
+    }
+    (only,) = found(told)
+    assert (only.code, only.blocks) == (code, blocks)
+    assert only.evidence == tuple(f"severity {each}" for each in severities)
+
+
 def test_dcgm_that_gives_no_verdict_does_not_block() -> None:
     told = host()
     told["dcgm"] = {"status": 1, "detail": "cannot connect to the host engine", "answer": None}
