@@ -37,6 +37,8 @@ gpu_model = None
 gpu_power_limit_w = None
 # Error correction of the GPUs' memory; another value takes a reboot. None leaves it as it is.
 gpu_ecc = None
+# Slices of the GPUs: "off", or profiles by card such as {"H200": ["3g.71gb", "3g.71gb"]}; None leaves MIG as it is.
+gpu_mig = None
 
 # --- engine: vLLM and the environment it runs in ------------------------------------------------------------------
 

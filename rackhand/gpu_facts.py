@@ -24,6 +24,15 @@ class MigSlice(Frozen):
     free_mib: int
 
 
+class MigProfile(Frozen):
+    """A kind of slice that a card can be cut into: how many of its compute slices, how many at most, memory in MiB."""
+
+    name: str
+    slices: int
+    most: int
+    memory_mib: int
+
+
 class NvmlGpu(Frozen):
     """One GPU as NVML sees it; memory in MiB, power in W. A lost GPU has nothing but its index.
 
@@ -41,6 +50,8 @@ class NvmlGpu(Frozen):
     free_mib: int = 0
     capability: tuple[int, int] = (0, 0)
     mig: bool | None = None
+    mig_pending: bool | None = None
+    mig_profiles: tuple[MigProfile, ...] = ()
     persistence: bool | None = None
     ecc: bool | None = None
     ecc_pending: bool | None = None

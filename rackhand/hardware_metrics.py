@@ -13,6 +13,8 @@ DCGM = "nvidia-dcgm"
 # Names under which operators run dcgm-exporter, which no distribution packages.
 EXPORTERS = ("dcgm-exporter", "nvidia-dcgm-exporter")
 WATCHED = (PAGE, DCGM, *EXPORTERS)
+# In the order in which they stop where GPUs must be left alone.
+MEASURING = tuple(reversed(WATCHED))
 # Shell pattern of DCGM's packages.
 PACKAGES = "datacenter-gpu-manager-4-*"
 # Distributions on which rackhand installs them.

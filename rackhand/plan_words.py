@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+from rackhand import gpu_modes
 from rackhand.arrangement import Arrangement
 from rackhand.fitting.terms import MEASURED, Forecast
 from rackhand.plan import DriverPlan, Instance, PlannedGpu, Setting
 from rackhand.seen import cards
+from rackhand.settings import Settings
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes
 
@@ -25,6 +27,7 @@ def words(
     """Yield the plan line by line."""
     yield f"{survey.host.pretty}, {cards(found)}"
     yield from driver.words
+    yield from _modes(survey, wishes.settings)
     yield _engine(survey, wishes)
     yield _weights(survey, wishes)
     yield from arranged.reasons
@@ -37,6 +40,17 @@ def words(
         yield f"vllm@{instance.name} on {wishes.settings.serve_host}:{instance.port}, GPU {where}: {now}"
     yield from (f"left out: {line}" for line in arranged.left_out)
     yield from (f"warning: {line}" for line in arranged.warnings)
+
+
+def _modes(survey: Survey, settings: Settings) -> Iterator[str]:
+    """Say how GPUs would be set that are not so."""
+    modes = gpu_modes.wished(survey, settings)
+    found = [*gpu_modes.words(gpu_modes.differing(survey, modes)), *gpu_modes.pending(survey, modes)]
+    if not found:
+        return
+    waits = gpu_modes.pending(survey, modes) or gpu_modes.resetting(survey, modes)
+    after = ", and then a reboot" if waits and settings.driver_reboot_allowed else ""
+    yield f"GPUs to be set: {', '.join(found)}{after}"
 
 
 def bill(forecast: Forecast) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rackhand import checks, crowded, gpu_modes, hardware_metrics, nearest, truth, unfitted
+from rackhand import checks, crowded, gpu_modes, gpu_slices, hardware_metrics, nearest, truth, unfitted
 from rackhand.arrangement import Arrangement
 from rackhand.driver.verdict import verdict
 from rackhand.fitting.known import Known, known
@@ -22,7 +22,8 @@ SENSELESS = {"unknown-engine", "gpu-too-old", "gpu-lost", "gpu-not-in-nvml"}
 
 def plan(host: str, survey: Survey, wishes: Wishes) -> Plan | Refusal:
     """Plan one host; a Refusal holds every reason at once, not only the first."""
-    found, settings = gpus(survey), wishes.settings
+    settings = wishes.settings
+    found = gpus(gpu_slices.as_wished(survey, settings))
     reasons = [*checks.system(host, survey, wishes), *checks.hardware(host, survey, found, settings)]
     reasons += [*gpu_modes.refusals(host, survey, settings), *hardware_metrics.refusals(host, survey, settings)]
     driver = verdict(host, survey, settings)

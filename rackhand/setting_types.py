@@ -21,6 +21,13 @@ Watts = Annotated[int, Field(ge=1, le=10_000)]
 WattsByCard = Annotated[
     dict[str, Watts], Field(description="a dictionary from part of a card's name, a PCI address or 'all' to watts")
 ]
+MigProfileName = Annotated[
+    str, Field(pattern=r"^[0-9]+g\.[0-9]+gb([+-][a-z.]+)?$", description="a profile such as '3g.71gb'")
+]
+MigByCard = Annotated[
+    dict[str, Literal["off"] | Annotated[list[MigProfileName], Field(min_length=1)]],
+    Field(description="a dictionary from part of a card's name, a PCI address or 'all' to 'off' or a list of profiles"),
+]
 Share = Annotated[float, Field(ge=0.05, le=0.95)]
 Scalar = bool | int | float | str
 OptionValue = Annotated[

@@ -50,6 +50,7 @@ class Settings(BaseModel):
     gpu_model: str | None = None
     gpu_power_limit_w: types.Watts | types.WattsByCard | None = None
     gpu_ecc: bool | None = None
+    gpu_mig: Literal["off"] | types.MigByCard | None = None
 
     engine_version: types.EngineVersion = "0.32.0"
     engine_requirements: str = "requirements/vllm-0.32.0.txt"

@@ -1,5 +1,7 @@
 """The driver that is installed becomes the one that is loaded: by its modules' exchange, or else by a reboot."""
 
+from collections.abc import Sequence
+
 from rackhand.catalog import platforms
 from rackhand.driver import activation
 from rackhand.driver.activation import Activation, Way
@@ -43,7 +45,7 @@ def _activate(host: HostRun, found: Activation) -> None:
     if why:
         host.changed()
         _allowed(host, why)
-        _reboot(host, why)
+        reboot(host, why)
     else:
         _warn(host)
     host.note("driver-load", loaded=host.survey().driver.loaded, way="reboot" if why else found.way.value, why=why)
@@ -59,14 +61,20 @@ def _renew(host: HostRun) -> str:
     with host.waiting("the driver's modules", limit_s, log="driver"):
         done = host.call("driver_load.renew", limit_s, **wanted, timeout_s=inner_s(limit_s))
     host.changed()
-    for name in done["down"]:
-        what = f"{name} had run before the driver's modules were exchanged and does not start now"
-        step = f"see 'journalctl -u {name}' on the host"
-        host.warnings.append(Problem(code="service-down", what=what, where=host.name, next_step=step))
+    warn_of(host, done["down"], "the driver's modules were exchanged")
     return done["why"] or activation.apart(host.survey(), host.planned.driver.version)
 
 
-def _reboot(host: HostRun, why: str) -> None:
+def warn_of(host: HostRun, down: Sequence[str], event: str) -> None:
+    """Warn of services that had run before an event and do not start after it."""
+    for name in down:
+        what = f"{name} had run before {event} and does not start now"
+        step = f"see 'journalctl -u {name}' on the host"
+        host.warnings.append(Problem(code="service-down", what=what, where=host.name, next_step=step))
+
+
+def reboot(host: HostRun, why: str) -> None:
+    """Reboot, with servers drained and stopped, into a kernel that has the driver; raises RackhandError."""
     settings = host.intent.settings
     limit_s = settings.driver_install_timeout_s
     _prove(host, why)

@@ -17,6 +17,16 @@ POWER = {
     "nvml__gpus__0__power_default_w": 72,
     "nvml__gpus__0__power_range_w": [40, 72],
 }
+SLICED = {
+    "nvml__gpus__0__mig": False,
+    "nvml__gpus__0__mig_pending": False,
+    "nvml__gpus__0__mig_profiles": [
+        {"name": "1g.10gb", "slices": 1, "most": 7, "memory_mib": 9_984},
+        {"name": "2g.20gb", "slices": 2, "most": 3, "memory_mib": 20_096},
+        {"name": "3g.40gb", "slices": 3, "most": 2, "memory_mib": 40_448},
+        {"name": "7g.80gb", "slices": 7, "most": 1, "memory_mib": 81_024},
+    ],
+}
 SWITCH = {
     "address": "0000:05:00.0",
     "vendor": "0x10de",
@@ -122,6 +132,55 @@ def test_what_a_card_cannot_do_is_refused_with_its_numbers() -> None:
     assert problems(bare("l4"), gpu_power_limit_w=9999, gpu_ecc=True) == [], (
         "nobody can tell before the driver is there"
     )
+
+
+def test_profiles_are_refused_where_the_card_has_not_got_them_or_not_so_many_at_once() -> None:
+    found = survey("h100", **SLICED)
+    for wish, why in (
+        (["3g.40gb", "3g.40gb"], None),
+        (["3g.71gb"], "has no 3g.71gb"),
+        (["7g.80gb", "7g.80gb"], "holds 7g.80gb at most 1 times"),
+        (["3g.40gb", "3g.40gb", "2g.20gb"], "has 7 compute slices, not 8"),
+        (["3g.40gb", "3g.40gb", "1g.10gb"], "has 81,024 MiB for slices, not 90,880"),
+    ):
+        what = f"gpu-mig: gpu_mig wants {' + '.join(sorted(wish))}, and h100 at 0000:10:00.0 {why}"
+        assert problems(found, gpu_mig={"all": wish}) == ([what] if why else [])
+    (step,) = (each.next_step for each in gpu_modes.refusals("gpu-1", found, settings(gpu_mig={"all": ["9g.9gb"]})))
+    assert step == "choose among 1g.10gb (up to 7), 2g.20gb (up to 3), 3g.40gb (up to 2), 7g.80gb (up to 1)"
+    assert problems(survey("l4"), gpu_mig={"all": ["1g.10gb"]}) == [
+        "gpu-mig: gpu_mig wants 1g.10gb, and l4 at 0000:10:00.0 has no MIG"
+    ]
+    assert problems(survey("l4"), gpu_mig="off") == [], "off is what it is"
+
+
+def test_a_card_is_not_cut_under_somebody_elses_process() -> None:
+    busy = {"nvml__gpus__0__processes": [{"pid": 7, "mib": 9, "unit": "train.service"}]}
+    assert problems(survey("h100", **SLICED, **busy), gpu_mig={"all": ["7g.80gb"]}) == [
+        "gpu-mig: gpu_mig changes how h100 at 0000:10:00.0 is cut, and process 7 (train.service) computes on it"
+    ]
+    ours = {"nvml__gpus__0__processes": [{"pid": 7, "mib": 9, "unit": "vllm@llama-0.service"}]}
+    assert problems(survey("h100", **SLICED, **ours), gpu_mig={"all": ["7g.80gb"]}) == [], "it is drained first"
+
+
+def test_slices_are_cut_now_and_at_each_boot_and_need_the_card_for_themselves() -> None:
+    found = survey("h100", **SLICED)
+    wanted = gpu_setup.wanted(found, settings(gpu_mig={"h100": ["3g.40gb", "1g.10gb"]}))
+    assert wanted.kept == {address(0): {"mig": ["1g.10gb", "3g.40gb"]}}
+    assert gpu_modes.differing(found, wanted.modes) == wanted.kept
+    assert gpu_modes.disturbing(found, wanted.modes)
+    off = gpu_setup.wanted(found, settings(gpu_mig="off"))
+    assert (off.kept, gpu_modes.differing(found, off.modes)) == ({}, {}), "off it is, and no boot turns it on"
+
+
+def test_what_waits_for_a_reset_counts_as_set_and_is_told() -> None:
+    waiting = survey("h100", **{**SLICED, "nvml__gpus__0__mig_pending": True})
+    modes = gpu_setup.wanted(waiting, settings(gpu_mig={"all": ["7g.80gb"]})).modes
+    assert gpu_modes.differing(waiting, modes) == {}
+    assert gpu_modes.pending(waiting, modes) == ("MIG 7g.80gb (0000:10:00.0)",)
+    ecc = survey("h100", nvml__gpus__0__ecc=True, nvml__gpus__0__ecc_pending=False)
+    modes = gpu_setup.wanted(ecc, settings(gpu_ecc=False)).modes
+    assert (gpu_modes.differing(ecc, modes), gpu_modes.pending(ecc, modes)) == ({}, ("ECC off (0000:10:00.0)",))
+    assert gpu_modes.pending(ecc, {}) == (), "what somebody else asked for is theirs"
 
 
 @pytest.mark.parametrize(

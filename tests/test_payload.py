@@ -16,7 +16,7 @@ from rackhand import payload
 
 ROOT = Path(__file__).parent.parent
 REMOTE = ROOT / "rackhand" / "remote"
-WITH_PYNVML = ("nvml", "gpu_load", "gpu_metrics", "gpu_modes", "health_nvml")
+WITH_PYNVML = ("nvml", "gpu_load", "gpu_metrics", "gpu_modes", "gpu_slices", "health_nvml")
 NAMES = sorted(path.stem for path in REMOTE.glob("*.py") if path.stem not in ("__init__", *WITH_PYNVML))
 CALL = re.compile(r'call\(\s*"([a-z_]+)\.([a-z_]+)"')
 # Runs several payloads in one process; each must bring all of its own modules along.

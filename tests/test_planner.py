@@ -13,6 +13,13 @@ from rackhand.wishes import Wishes
 from tests.paper import PACKAGES as MEMBERS
 from tests.surveys import CONFIG, DRIVER, VENV, address, bare, state, survey, uuid, wishes
 
+# A card as NVML tells of it once it is cut.
+CUT = {
+    "mig": True,
+    "mig_pending": True,
+    "slices": [{"uuid": "MIG-0", "profile": "3g.40gb", "memory_mib": 40_448, "free_mib": 40_000}],
+}
+
 
 def planned(seen: Survey, wished: Wishes) -> Plan:
     verdict = planner.plan("gpu-1", seen, wished)
@@ -210,6 +217,23 @@ def test_a_host_of_slices_is_refused_and_a_cut_card_beside_a_whole_one_left_out(
     assert isinstance(verdict, Plan)
     assert [instance.gpus for instance in verdict.instances] == [(1,)]
     assert "MIG is on" in verdict.left_out[0]
+
+
+def test_a_card_with_slices_that_are_to_go_is_planned_whole() -> None:
+    sliced = survey("h100", **{f"nvml__gpus__0__{name}": value for name, value in CUT.items()})
+    plan = planned(sliced, wishes(5, gpu_mig="off"))
+    assert [instance.gpus for instance in plan.instances] == [(0,)]
+    assert "GPUs to be set: MIG off (0000:10:00.0)" in plan.words
+
+
+def test_a_card_that_is_to_be_cut_is_left_out_beside_one_that_serves() -> None:
+    profile = {"name": "3g.40gb", "slices": 3, "most": 2, "memory_mib": 40_448}
+    whole = survey("h100", "h100", nvml__gpus__0__mig=False, nvml__gpus__0__mig_profiles=[profile])
+    plan = planned(whole, wishes(5, gpu_mig={address(0): ["3g.40gb"]}))
+    assert [plan.gpus[position].address for instance in plan.instances for position in instance.gpus] == [address(1)]
+    assert "GPUs to be set: MIG 3g.40gb (0000:10:00.0)" in plan.words
+    alone = survey("h100", nvml__gpus__0__mig=False, nvml__gpus__0__mig_profiles=[profile])
+    assert codes(refused(alone, wishes(5, gpu_mig={"all": ["3g.40gb"]}))) == ["mig"], "nothing is left to serve from"
 
 
 def test_cards_for_virtual_machines_and_memory_that_others_hold_are_warned_of() -> None:

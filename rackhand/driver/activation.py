@@ -51,7 +51,7 @@ def decide(survey: Survey, plan: DriverPlan, installs: bool) -> Activation:
 
 def services() -> tuple[str, ...]:
     """Return all units that use GPUs beside servers, in the order in which they stop: who measures comes first."""
-    return (*reversed(hardware_metrics.WATCHED), BOOT, *reversed(platforms.all_services()))
+    return (*hardware_metrics.MEASURING, BOOT, *reversed(platforms.all_services()))
 
 
 def stopped(survey: Survey) -> tuple[str, ...]:

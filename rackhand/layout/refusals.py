@@ -99,9 +99,9 @@ def _sliced(host: str, group: Gpus, wish: LayoutWish) -> Problem:
     cards = ", ".join(dict.fromkeys(gpu.address for gpu in group))
     if wish.mig:
         what = f"MIG is on for {cards} and there is no slice"
-        return _problem(host, "mig", what, "create slices (nvidia-smi mig -cgi … -C), or turn MIG off (-mig 0)")
+        return _problem(host, "mig", what, 'name its slices in gpu_mig, or set gpu_mig = "off"')
     what = f"MIG is on for {cards}; vLLM cannot be pinned to a slice by UUID"
-    return _problem(host, "mig", what, "turn MIG off (nvidia-smi -mig 0) or leave this host out")
+    return _problem(host, "mig", what, 'set gpu_mig = "off", or leave this host out')
 
 
 def _too_few(host: str, group: Gpus, wish: LayoutWish) -> Problem:

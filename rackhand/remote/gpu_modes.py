@@ -1,14 +1,16 @@
-"""Set what is wished of each GPU through NVML: power limit and ECC. Runs in a throw-away process, and at each boot."""
+"""Set what is wished of each GPU: power limit, ECC, MIG. Runs in a throw-away process, and at each boot."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pynvml
+
+from rackhand.remote import gpu_slices
 
 
 def main() -> None:
@@ -20,9 +22,10 @@ def main() -> None:
 
 
 def apply(wishes: dict[str, dict[str, Any]]) -> list[str]:
-    """Set GPUs by their PCI addresses (`power_limit_w` in W, `ecc`) and return what did not work, a line each.
+    """Set GPUs by their PCI addresses (`power_limit_w` in W, `ecc`, `mig`) and return what did not work, a line each.
 
-    ECC becomes what is wished at the next reset of the GPU or reboot. Asking makes the device nodes of all GPUs.
+    ECC, and MIG on cards that are in use, become what is wished at the next reset of the GPU or reboot. Asking makes
+    the device nodes of all GPUs.
     """
     try:
         pynvml.nvmlInit()
@@ -57,4 +60,4 @@ def _ecc(handle: Any, wished: bool) -> None:
         pynvml.nvmlDeviceSetEccMode(handle, int(wished))
 
 
-SETTERS = {"power_limit_w": _power, "ecc": _ecc}
+SETTERS: dict[str, Callable[[Any, Any], None]] = {"power_limit_w": _power, "ecc": _ecc, "mig": gpu_slices.cut}

@@ -6,10 +6,11 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import command, files, packager, state
+from rackhand.remote import command, files, packager, paused, state
 from rackhand.remote.problem import Problem
 
 PERSISTENCED = "nvidia-persistenced"
@@ -25,7 +26,8 @@ WHY = "# Written by rackhand; edits are lost.\n"
 # Longest wait for a service to start, in seconds: a fabric manager trains every link before it says that it runs.
 START_S = 300
 JOURNAL_S = 30
-MODES_S = 120
+# Cards are cut one after the other, and some are reset for it.
+MODES_S = 300
 
 
 def seen(root: str, services: list[str]) -> dict[str, Any]:
@@ -64,12 +66,22 @@ def configure(
         _have_run(name, name in again)
 
 
-def set_modes(root: str, kept: dict[str, Any], payload: str, loader: str) -> None:
-    """Write down what every boot sets, and set GPUs now in a process of its own, because a wrong call can crash it.
+def set_modes(root: str, kept: dict[str, Any], payload: str, loader: str, resting: list[str]) -> list[str]:
+    """Write down what every boot sets, and set GPUs now; services of `resting` that run are stopped meanwhile.
 
-    Raises Problem `gpu-modes` with a line for each GPU that could not be set.
+    Returns those that do not start again. Raises Problem `gpu-modes` with a line for each GPU that could not be set.
     """
     files.write(Path(root) / KEPT, json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    stopped = paused.stop(resting) if resting else []
+    try:
+        _set(payload, loader)
+    finally:
+        down = paused.start(stopped, time.monotonic() + paused.START_S) if resting else []
+    return down
+
+
+def _set(payload: str, loader: str) -> None:
+    """Set GPUs in a process of its own, because a wrong call can crash it."""
     command = [sys.executable, "-c", loader]
     done = subprocess.run(command, input=payload.encode(), capture_output=True, timeout=MODES_S, check=False)
     try:

@@ -51,8 +51,8 @@ def main() -> None:
     gpus: list[dict[str, Any]] = []
     try:
         pynvml.nvmlInit()
-        handles = [_optional(partial(pynvml.nvmlDeviceGetHandleByIndex, index)) for index in range(_count())]
-        gpus = [each for each in (_optional(partial(_computing, handle)) for handle in handles if handle) if each]
+        handles = [optional(partial(pynvml.nvmlDeviceGetHandleByIndex, index)) for index in range(_count())]
+        gpus = [each for each in (optional(partial(_computing, handle)) for handle in handles if handle) if each]
     except pynvml.NVMLError as error:
         sys.stderr.write(f"{error}\n")
     print(json.dumps(gpus))
@@ -84,26 +84,27 @@ def _gpu(index: int) -> dict[str, Any]:
         "reserved_mib": taken_mib(memory.reserved),
         "free_mib": memory.free >> 20,
         "capability": list(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
-        "mig": _optional(lambda: pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE),
         **_modes(handle),
         **_links(handle),
-        "slices": _slices(handle),
-        "processes": _optional(
-            lambda: [_process(item) for item in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
-        ),
+        "slices": slices(handle),
+        "processes": optional(lambda: [_process(item) for item in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]),
     }
 
 
 def _modes(handle: Any) -> dict[str, Any]:
-    """Say what can be set: power in W with its limits, persistence, ECC now and after the next reset."""
-    ecc = _optional(lambda: pynvml.nvmlDeviceGetEccMode(handle))
-    milliwatts = _optional(lambda: pynvml.nvmlDeviceGetPowerManagementLimitConstraints(handle))
+    """Say what can be set: power in W with its limits, persistence; MIG and ECC, now and after the next reset."""
+    mig = optional(lambda: pynvml.nvmlDeviceGetMigMode(handle))
+    ecc = optional(lambda: pynvml.nvmlDeviceGetEccMode(handle))
+    milliwatts = optional(lambda: pynvml.nvmlDeviceGetPowerManagementLimitConstraints(handle))
     return {
-        "persistence": _optional(lambda: bool(pynvml.nvmlDeviceGetPersistenceMode(handle))),
+        "persistence": optional(lambda: bool(pynvml.nvmlDeviceGetPersistenceMode(handle))),
+        "mig": None if mig is None else mig[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
+        "mig_pending": None if mig is None else mig[1] == pynvml.NVML_DEVICE_MIG_ENABLE,
+        "mig_profiles": [_profile(each) for each in mig_profiles(handle)],
         "ecc": None if ecc is None else ecc[0] == pynvml.NVML_FEATURE_ENABLED,
         "ecc_pending": None if ecc is None else ecc[1] == pynvml.NVML_FEATURE_ENABLED,
-        "power_limit_w": _optional(lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) // 1000),
-        "power_default_w": _optional(lambda: pynvml.nvmlDeviceGetPowerManagementDefaultLimit(handle) // 1000),
+        "power_limit_w": optional(lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle) // 1000),
+        "power_default_w": optional(lambda: pynvml.nvmlDeviceGetPowerManagementDefaultLimit(handle) // 1000),
         "power_range_w": None if milliwatts is None else [-(-milliwatts[0] // 1000), milliwatts[1] // 1000],
     }
 
@@ -124,9 +125,9 @@ def _links(handle: Any) -> dict[str, Any]:
     `peers` is None where a link is active and the driver does not tell its other end.
     """
     active = [link for link in range(_link_count(handle)) if _is_active(handle, link)]
-    kinds = [_optional(partial(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, handle, link)) for link in active]
+    kinds = [optional(partial(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, handle, link)) for link in active]
     direct = [link for link, kind in zip(active, kinds) if kind != pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH]
-    ends = [_optional(partial(pynvml.nvmlDeviceGetNvLinkRemotePciInfo, handle, link)) for link in direct]
+    ends = [optional(partial(pynvml.nvmlDeviceGetNvLinkRemotePciInfo, handle, link)) for link in direct]
     known = all(end is not None for end in ends)
     return {
         "nvlinks": len(active),
@@ -138,21 +139,42 @@ def _links(handle: Any) -> dict[str, Any]:
 def _link_count(handle: Any) -> int:
     """Count the links that a card has, in use or not."""
     for link in range(pynvml.NVML_NVLINK_MAX_LINKS):
-        if _optional(partial(pynvml.nvmlDeviceGetNvLinkState, handle, link)) is None:
+        if optional(partial(pynvml.nvmlDeviceGetNvLinkState, handle, link)) is None:
             return link
     return int(pynvml.NVML_NVLINK_MAX_LINKS)
 
 
 def _is_active(handle: Any, link: int) -> bool:
-    state = _optional(partial(pynvml.nvmlDeviceGetNvLinkState, handle, link))
+    state = optional(partial(pynvml.nvmlDeviceGetNvLinkState, handle, link))
     return bool(state == pynvml.NVML_FEATURE_ENABLED)
 
 
-def _slices(handle: Any) -> list[dict[str, Any]]:
+def mig_profiles(handle: Any) -> list[Any]:
+    """Return NVML's descriptions of the slices that a card can be cut into, MIG on or off."""
+    numbers = range(pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT)
+    found = [optional(partial(pynvml.nvmlDeviceGetGpuInstanceProfileInfo, handle, number)) for number in numbers]
+    return [each for each in found if each is not None]
+
+
+def profile_name(told: str) -> str:
+    """Return how people call a slice that NVML calls '… MIG 3g.71gb'."""
+    return told.rpartition("MIG ")[2]
+
+
+def _profile(info: Any) -> dict[str, Any]:
+    return {
+        "name": profile_name(info.name),
+        "slices": info.sliceCount,
+        "most": info.instanceCount,
+        "memory_mib": info.memorySizeMB,
+    }
+
+
+def slices(handle: Any) -> list[dict[str, Any]]:
     """Describe the MIG slices; their numbers may have gaps."""
-    most = _optional(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)) or 0
-    found = [_optional(partial(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)) for index in range(most)]
-    told = [_optional(partial(_slice, each)) for each in found if each is not None]
+    most = optional(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)) or 0
+    found = [optional(partial(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)) for index in range(most)]
+    told = [optional(partial(_slice, each)) for each in found if each is not None]
     return [each for each in told if each is not None]
 
 
@@ -160,7 +182,7 @@ def _slice(handle: Any) -> dict[str, Any]:
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     return {
         "uuid": pynvml.nvmlDeviceGetUUID(handle),
-        "profile": pynvml.nvmlDeviceGetName(handle).rpartition("MIG ")[2],
+        "profile": profile_name(pynvml.nvmlDeviceGetName(handle)),
         "memory_mib": memory.total >> 20,
         "free_mib": memory.free >> 20,
     }
@@ -177,7 +199,8 @@ def _process(item: Any) -> dict[str, Any]:
     return {"pid": item.pid, "mib": None if held is None else held >> 20, "unit": units[-1] if units else ""}
 
 
-def _optional(read: Callable[[], Any]) -> Any:
+def optional(read: Callable[[], Any]) -> Any:
+    """Return what is read, None where NVML has no answer."""
     try:
         return read()
     except pynvml.NVMLError:

@@ -65,7 +65,7 @@ def test_a_bare_host_with_slices_gets_its_driver_and_no_server(skipped: Result, 
     line = only_line(skipped, MIG)
     assert "MIG is on for 0000:18:00.0" in line
     assert "[mig]" in line
-    assert "nvidia-smi -mig 0" in line
+    assert 'gpu_mig = "off"' in line
     assert skipped.changed(MIG)[-1] == "GPUs | persistence, fabric, nodes"
     assert world.fleet.host(MIG).run(NO_UNITS).stdout == ""
 
