@@ -2,7 +2,7 @@
 
 from rackhand.operations import EVERY, ROUTER, make_true, prepare
 from rackhand.turns import in_turns
-from tasks import gate, lease, program, record, rollback, router, switch
+from tasks import activation, driver, gate, lease, program, record, rollback, router, switch
 
 prepare(rollback.choose, "rollback")
 
@@ -12,6 +12,8 @@ make_true(program.install, "Host | its own program")
 make_true(router.ready, "Router | knows all that may serve", ROUTER)
 
 in_turns(
+    (driver.restore, "Driver | put back, pin, hold"),
+    (activation.activate, "Driver | load"),
     (switch.over, "Switch | drain, stop, start, gate"),
     (gate.passed, "Gate | five tokens"),
 )

@@ -34,9 +34,15 @@ def settle(host: HostRun, result: Mapping[str, Any]) -> None:
     raise last
 
 
+def driver_s(host: HostRun) -> int:
+    """Return how long the way back may take for the driver beside its release, in seconds."""
+    settings = host.intent.settings
+    return settings.driver_install_timeout_s + settings.driver_reboot_timeout_s if host.driver_changed else 0
+
+
 def undo(host: HostRun, problem: Problem) -> None:
     """Have the host take back an order that is still open, and wait until what served before serves again."""
-    order, limit_s = host.order, BACK_S + (host.before.start_timeout_s if host.before else 0)
+    order, limit_s = host.order, BACK_S + (host.before.start_timeout_s if host.before else 0) + driver_s(host)
     if order is None:
         return
     try:

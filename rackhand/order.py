@@ -14,6 +14,8 @@ from rackhand.journal import startup_phase
 from rackhand.outcome import TurnEvent
 
 LOST = ("connection-lost", "timeout")
+# What the host says before it reboots by itself; a call that the reboot cuts off may look like a crash.
+AWAY, CUT_OFF = ("driver-back", "reboot"), ("remote-crash",)
 ANSWER_S = 60
 POLL_S = 10
 # The longest call: a poll, or the host's own end of an order, and what a slow connection adds, in seconds.
@@ -42,10 +44,14 @@ class Order:
 
     + tell: called with each event as the host told it, in order, its time in seconds since the run began
     + since: time.monotonic at which the run began
+    + reboot_s: how long the host may be away when it reboots by itself
     """
 
-    def __init__(self, line: Line, root: str, run: str, tell: Callable[[TurnEvent], None], since: float) -> None:
+    def __init__(
+        self, line: Line, root: str, run: str, tell: Callable[[TurnEvent], None], since: float, reboot_s: float = 0.0
+    ) -> None:
         self.line, self.root, self.run, self.tell, self.since = line, root, run, tell, since
+        self.reboot_s = reboot_s
         self.kind = ""
         self.waiting: tuple[Mapping[str, Any], ...] = ()
         self.phase = ""
@@ -106,9 +112,10 @@ class Order:
             try:
                 return self.line.call(function, CALL_S, root=self.root, run=self.run, **more)
             except RackhandError as error:
-                if error.code not in LOST:
+                away = self.phase in AWAY
+                if error.code not in LOST and not (away and error.code in CUT_OFF):
                     raise
-                deadline = deadline or time.monotonic() + RECONNECT_S
+                deadline = deadline or time.monotonic() + RECONNECT_S + (self.reboot_s if away else 0)
                 if not self._again(deadline):
                     raise self._given_up(error) from None
 

@@ -135,13 +135,28 @@ class TurnEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriverBack:
+    """The driver on the way back: versions that were left and returned to; `why` says what was in the way."""
+
+    left: str
+    to: str
+    restored: bool
+    why: str = ""
+
+    @property
+    def words(self) -> str:
+        back = f"driver rolled back {self.left} → {self.to}"
+        return back if self.restored else f"driver not rolled back, {self.left} stays: {self.why}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TurnOutcome:
     """One host's turn in the rollout; seconds since the run began.
 
     `wave` counts from 1, the canary's. `out_s` is for how long none of the host's servers was in service, `start_s` how
     much of it the engines needed from their start to their first healthy answer; None where nothing was interrupted.
     `back_s` is the time from the failed gate until the old release served again. `cut_off` is the number of requests
-    that were still running when the drain's time was over; None where no drain came to its end.
+    that still ran when the drain's time was over; None where no drain came to its end. `driver` had to go back as well.
     """
 
     wave: int
@@ -153,6 +168,7 @@ class TurnOutcome:
     start_s: float | None = None
     back_s: float | None = None
     cut_off: int | None = None
+    driver: DriverBack | None = None
     events: tuple[TurnEvent, ...] = ()
 
 

@@ -15,6 +15,7 @@ from rackhand.rollout.conductor import Conductor, numbered
 from rackhand.rollout.waves import Waves
 from rackhand.run import GPU, HostRun
 from rackhand.shelf import Shelved
+from rackhand.undone import went_back
 
 
 class Fleet(Protocol):
@@ -136,6 +137,7 @@ def _turn(host: HostRun, waves: Sequence[WaveOutcome]) -> TurnOutcome | None:
         start_s=result.get("start_s"),
         back_s=result.get("back_s"),
         cut_off=_cut_off(result),
+        driver=went_back(result),
         events=tuple(host.events),
     )
 

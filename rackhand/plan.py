@@ -78,18 +78,25 @@ class PlannedGpu:
 class DriverPlan:
     """The driver that the host should have, and what it takes to get there; `words` say it to a person.
 
-    `packages` is None where the driver is only verified. `headers` are what a module is built against, or ready-built
-    modules of the kernels, installed as far as they are on offer. `removes` are installed packages that the planned
-    ones replace, `stops` the servers of ours that stop meanwhile.
+    `packages` is None where the driver is only verified, or `stored`: then the host has all packages of that version.
+    `headers` are what a module is built against, or ready-built modules of the kernels, installed as far as they are on
+    offer. `removes` are installed packages that the planned ones replace, `stops` the servers of ours that stop
+    meanwhile.
     """
 
     version: str
     packages: DriverSet | None
+    stored: bool = False
     headers: tuple[str, ...] = ()
     removes: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def managed(self) -> bool:
+        """Tell whether the host is given this driver."""
+        return self.packages is not None or self.stored
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from rackhand.templates import template
 # What the program can be told to do, and the function that does it.
 WORDS = {
     "turn": "turn.main",
+    "driver": "driver_back.main",
     "state": "listener.main",
     "nvml": "nvml.main",
     "gpus": "gpu_modes.main",
@@ -29,6 +30,7 @@ BEGINNING = (
 )
 UNITS = (
     "rackhand-switch.service",
+    "rackhand-driver.service",
     "rackhand-state.socket",
     "rackhand-state.service",
     "rackhand-gpus.service",

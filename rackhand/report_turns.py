@@ -51,4 +51,5 @@ def back_words(host: HostOutcome) -> str:
     version = f" (vLLM {host.vllm})" if host.vllm else ""
     back_s = host.turn.back_s if host.turn else None
     soon = f", {back_s:.1f} s after the failure" if back_s is not None else ""
-    return f"{host.name} rolled back: {release}{version} serves again{soon}"
+    driver = f"; {host.turn.driver.words}" if host.turn and host.turn.driver else ""
+    return f"{host.name} rolled back: {release}{version} serves again{soon}{driver}"

@@ -6,16 +6,21 @@ from dataclasses import replace
 from typing import Any
 
 from rackhand import remedies, settings
+from rackhand.driver import back
 from rackhand.errors import RackhandError
 from rackhand.outcome import Problem
-from rackhand.plan import DriverPlan, Instance, Plan, PlannedGpu, Refusal
+from rackhand.plan import Instance, Plan, PlannedGpu, Refusal
 from rackhand.seen import cards, gpus
+from rackhand.settings import Settings
 from rackhand.shelf import Shelved
 from rackhand.survey import Survey
 from rackhand.wishes import Wishes, bare
 
 # What a rollback reads of an inventory; how a host is served stands in the release.
-READ = ("rollout_", "drain_", "lease_", "release_", "router_", "gate_", "preflight_", "report_")
+READ = (
+    *("rollout_", "drain_", "lease_", "release_", "router_", "gate_", "preflight_", "report_"),
+    *("driver_manage", "driver_reboot_", "driver_install_"),
+)
 TYPED = re.compile(r"(?:--data=)?release=(.*)")
 ID = re.compile(r"[0-9a-f]{1,12}")
 
@@ -45,7 +50,7 @@ def served(wishes: Wishes, release: Shelved) -> Wishes:
     return bare(wishes.settings.model_copy(update=told), release.model, release.venv)
 
 
-def choose(host: str, survey: Survey, wished: str) -> Shelved | Refusal:
+def choose(host: str, survey: Survey, wished: str, settings: Settings) -> Shelved | Refusal:
     """Choose the release that a host goes back to; without an id the previous one."""
     there = {each.id: each for each in survey.shelf}
     names = [name for name in there if name.startswith(wished)] if wished else [survey.state.previous]
@@ -53,6 +58,8 @@ def choose(host: str, survey: Survey, wished: str) -> Shelved | Refusal:
     if not reasons:
         release = there[names[0]]
         reasons = [*_unfit(host, survey, release, named=bool(wished)), *_gpus(host, survey, release)]
+        driver = back.refusal(host, survey, release.driver, settings)
+        reasons += [driver] if driver else []
         if not reasons:
             return release
     return Refusal(host=host, cards=cards(gpus(survey)), reasons=tuple(reasons))
@@ -111,14 +118,14 @@ def _gpus(host: str, survey: Survey, release: Shelved) -> Iterator[Problem]:
             yield Problem(code="gpu-missing", what=what, where=host, next_step=step)
 
 
-def warnings(host: str, survey: Survey, release: Shelved) -> tuple[Problem, ...]:
+def warnings(host: str, survey: Survey, release: Shelved, settings: Settings) -> tuple[Problem, ...]:
     """Return what is not as it was when the release served; none of it is changed by a rollback."""
-    return tuple(_warnings(host, survey, release))
+    return tuple(_warnings(host, survey, release, settings))
 
 
-def _warnings(host: str, survey: Survey, release: Shelved) -> Iterator[Problem]:
-    loaded = survey.driver.loaded
-    if loaded and release.driver and loaded != release.driver:
+def _warnings(host: str, survey: Survey, release: Shelved, settings: Settings) -> Iterator[Problem]:
+    loaded = survey.driver.loaded or ""
+    if back.differs(survey, release.driver) and not back.moves(survey, release.driver, settings):
         age = "newer" if _version(loaded) > _version(release.driver) else "older"
         what = (
             f"driver {loaded} is {age} than {release.driver}, with which release {release.id} ran; it is left as it is"
@@ -136,9 +143,9 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text))
 
 
-def plan(host: str, survey: Survey, release: Shelved) -> Plan:
+def plan(host: str, survey: Survey, release: Shelved, settings: Settings) -> Plan:
     """Return the plan of a release that is on the host: what its manifest says, on the GPUs that are there."""
-    found = gpus(survey)
+    found, driver = gpus(survey), back.plan(survey, release.driver, settings)
     instances = tuple(
         Instance(
             name=each.name,
@@ -153,13 +160,13 @@ def plan(host: str, survey: Survey, release: Shelved) -> Plan:
         host=host,
         gpus=found,
         cards=cards(found),
-        driver=DriverPlan(version=survey.driver.loaded or "", packages=None),
+        driver=driver,
         engine_version=release.engine_version,
         venv=release.venv,
         model=release.model,
         instances=instances,
         start_timeout_s=release.start_timeout_s,
-        words=tuple(_words(survey, release, instances)),
+        words=(*_words(survey, release, instances), *driver.words),
     )
 
 
@@ -177,7 +184,6 @@ def _words(survey: Survey, release: Shelved, instances: Sequence[Instance]) -> I
         yield f"back from {_told(current) if current else 'no release'} to {_told(release)}"
     yield f"used last on {release.date} UTC, {release.verdict or 'without a verdict'}"
     yield f"instances {', '.join(f'{each.name} on port {each.port}' for each in instances)}"
-    yield f"driver {survey.driver.loaded or 'none'} is left as it is"
 
 
 def _told(release: Shelved) -> str:
@@ -186,8 +192,10 @@ def _told(release: Shelved) -> str:
 
 def decide(host: str, survey: Survey, wishes: Wishes, wished: str) -> tuple[Plan | Refusal, Wishes, Shelved | None]:
     """Choose and plan; return the plan or refusal, the wishes completed by the release, and the release."""
-    chosen = choose(host, survey, wished)
+    settings = wishes.settings
+    chosen = choose(host, survey, wished, settings)
     if isinstance(chosen, Refusal):
         return chosen, wishes, None
-    made = replace(plan(host, survey, chosen), warnings=tuple(each.what for each in warnings(host, survey, chosen)))
+    told = tuple(each.what for each in warnings(host, survey, chosen, settings))
+    made = replace(plan(host, survey, chosen, settings), warnings=told)
     return made, served(wishes, chosen), chosen

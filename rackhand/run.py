@@ -51,9 +51,10 @@ class HostRun:
 
     `order` is open on the host, `result` is what the host said of the last one. `turn_began_s` is when the host's
     turn began, in seconds since the run did; `barred` says why the rollout did not let it begin. `wants_turn` is
-    known before anything runs. `lost` is why its lease is no longer ours. `since` is time.monotonic at the run's
-    beginning. `front` is what is wanted of the router that the host is, beside its own servers (role GPU) or
-    instead of any (role ROUTER); None where it is none. `findings` are those of the last look at its GPUs' health.
+    known before anything runs. `driver_changed` says that the driver is not the one that the turn began with. `lost` is
+    why its lease is no longer ours. `since` is time.monotonic at the run's beginning. `front` is what is wanted of the
+    router that the host is, beside its own servers (role GPU) or instead of any (role ROUTER); None where it is none.
+    `findings` are those of the last look at its GPUs' health.
     """
 
     name: str
@@ -80,6 +81,7 @@ class HostRun:
     events: list[TurnEvent] = field(default_factory=list)
     verdict: Verdict | None = None
     wants_turn: bool = False
+    driver_changed: bool = False
     turn_began_s: float | None = None
     barred: str = ""
     findings: tuple[Finding, ...] | None = None

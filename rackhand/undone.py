@@ -6,6 +6,7 @@ from typing import Any
 
 from rackhand import rejection
 from rackhand.errors import RackhandError
+from rackhand.outcome import DriverBack
 
 NEXT_STEPS = {
     "drain-timeout": 'raise drain_timeout_s, or set drain_on_timeout = "proceed" to cut off what still runs',
@@ -23,12 +24,22 @@ def errors(host: str, result: Mapping[str, Any], ports: Mapping[str, int], limit
 
     `limit_s` is how long an engine may take to start.
     """
-    found = list(_rejected(host, result, ports, limit_s)) or [_general(host, result)]
+    found = [*_stays(host, result), *(list(_rejected(host, result, ports, limit_s)) or [_general(host, result)])]
     return tuple(replace(error, next_step=f"{error.next_step}; {serves(result)}") for error in found)
 
 
 def serves(result: Mapping[str, Any]) -> str:
     """Say what became of the host."""
+    driver = went_back(result)
+    return f"{driver.words}; {_serves(result)}" if driver and driver.restored else _serves(result)
+
+
+def went_back(result: Mapping[str, Any]) -> DriverBack | None:
+    """Return what became of a driver that had been changed in the turn; None where none had been."""
+    return DriverBack(**result["driver"]) if result.get("driver") else None
+
+
+def _serves(result: Mapping[str, Any]) -> str:
     release, verdict = result["release"], result["verdict"]
     if verdict == "restored":
         return f"release {release} was brought back and answered five tokens"
@@ -38,6 +49,14 @@ def serves(result: Mapping[str, Any]) -> str:
         gone = release or result["before"]
         return f"release {gone} did not come back either; systemd goes on trying, routers are kept away from it"
     return "there is no release to go back to: until the next run its units are stopped and disabled"
+
+
+def _stays(host: str, result: Mapping[str, Any]) -> Iterator[RackhandError]:
+    """Explain why a driver that had to go back did not."""
+    driver = went_back(result)
+    if driver and not driver.restored:
+        step = "see journalctl -u rackhand-driver on the host, then deploy the driver that is wished"
+        yield RackhandError("driver-not-restored", driver.words, host, step)
 
 
 def _rejected(host: str, result: Mapping[str, Any], ports: Mapping[str, int], limit_s: int) -> Iterator[RackhandError]:

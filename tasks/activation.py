@@ -16,9 +16,9 @@ from tasks import driver, switch
 def activate(host: HostRun) -> Change | None:
     """Have the installed driver loaded, and read the facts again afterwards."""
     plan, seen = host.planned.driver, host.survey()
-    if plan.packages is None or seen.driver.ready:
+    if not plan.managed or seen.driver.ready:
         return None
-    if not host.live and driver.install(host) is not None:
+    if not host.live and (driver.install(host) or driver.restore(host)):
         return None  # what is loaded says nothing before the packages are there
     found = activation.decide(seen, plan, installs=False)
     if found.way is Way.REBOOT:

@@ -1,5 +1,7 @@
 """The NVIDIA driver: installed at exactly the planned version, pinned and held."""
 
+from collections.abc import Sequence
+
 from rackhand.catalog import DriverSet, pinned_patterns
 from rackhand.driver import activation
 from rackhand.driver.activation import Way
@@ -83,18 +85,31 @@ def install(host: HostRun) -> Change | None:
     what = "put back the hold on" if there else "install"
     half = f"; {', '.join(_unfinished(seen))} had been left half installed" if _unfinished(seen) else ""
     summary = f"{what} {driver.version} ({', '.join(packages.install)}), pin and hold{half}"
-    return Change(summary=summary, apply=lambda: _put(host, packages, driver.version), together=not there)
+    return Change(
+        summary=summary, apply=lambda: _put(host, packages.install, driver.version, stops=not there), together=not there
+    )
 
 
-def _put(host: HostRun, packages: DriverSet, version: str) -> None:
+def restore(host: HostRun) -> Change | None:
+    """Put the driver back on which the wished release ran, from the packages that are stored on the host."""
+    driver, sets = host.planned.driver, host.survey().driver_sets
+    installed = sets.sets.get(sets.installed)
+    if not driver.stored or (installed is not None and installed.version == driver.version):
+        return None
+    summary = f"put back {driver.version} from the packages stored on the host, pin and hold"
+    return Change(summary=summary, apply=lambda: _put(host, (), driver.version, stops=True), together=True)
+
+
+def _put(host: HostRun, packages: Sequence[str], version: str, *, stops: bool) -> None:
     """Put the packages of the driver onto the host; before any of them changes, its servers are drained and stopped."""
     settings = host.intent.settings
-    if not _versions_right(host.survey(), packages, version):
+    if stops:
         refuse_holders(host)
         switch.hold(host, hold_s(settings))
+        host.driver_changed = True
     host.board.phase(host.name, "driver")
     limit_s = settings.driver_install_timeout_s
-    wanted = {"version": version, "packages": list(packages.install)}
+    wanted = {"version": version, "packages": list(packages)}
     with host.waiting(f"driver {version}", limit_s, log="driver"):
         host.call("driver.put", limit_s, root=ROOT, run=host.run, **wanted, timeout_s=inner_s(limit_s))
     host.note("driver", version=version)

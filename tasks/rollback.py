@@ -28,7 +28,11 @@ def _choose(host: HostRun, wished: str) -> None:
         host.refusal = verdict
         return
     host.plan = verdict
-    host.warnings += [each for each in rollback.warnings(host.name, seen, host.wanted) if each not in host.warnings]
+    host.warnings += [
+        each
+        for each in rollback.warnings(host.name, seen, host.wanted, host.intent.settings)
+        if each not in host.warnings
+    ]
 
 
 def verdict(host: HostRun) -> Change | None:

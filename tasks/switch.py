@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rackhand import truth
-from rackhand.aftermath import settle
+from rackhand.aftermath import driver_s, settle
+from rackhand.catalog import platforms
 from rackhand.catalog.failures import failures
+from rackhand.driver import activation
 from rackhand.operations import Change, current_run
 from rackhand.order import SETTLED, Order
 from rackhand.outcome import TurnEvent
 from rackhand.render import ROOT, STOP_MARGIN_S, USER
 from rackhand.run import HostRun
+from rackhand.seen import inventory
 from rackhand.survey import UnitFacts
 from tasks import measure
 
@@ -118,8 +121,21 @@ def _order(host: HostRun) -> dict[str, Any]:
         "drain": {"timeout_s": settings.drain_timeout_s, "on_timeout": settings.drain_on_timeout},
         "gate": {"request_timeout_s": settings.gate_request_timeout_s, "start_timeout_s": limit_s},
         "stop_timeout_s": _stop_s(host),
+        "driver": _driver(host),
         "fatal": [failure.pattern for failure in failures() if failure.fatal],
         "user": USER,
+    }
+
+
+def _driver(host: HostRun) -> dict[str, Any]:
+    """Return what the host needs to know to put its driver back by itself."""
+    settings, modules = host.intent.settings, platforms.modules(inventory(host.survey()).platform)
+    return {
+        "timeout_s": settings.driver_install_timeout_s,
+        "reboot": settings.driver_reboot_allowed,
+        "reboot_s": settings.driver_reboot_timeout_s,
+        "services": list(activation.services()),
+        "modules": list(modules),
     }
 
 
@@ -134,7 +150,8 @@ def _open(host: HostRun, order: Mapping[str, Any]) -> Order:
         host.events.append(event)
         host.board.phase(host.name, event.phase, event.instance, event.detail)
 
-    host.order = host.order or Order(host.session, ROOT, host.run, tell, host.since)
+    reboot_s = host.intent.settings.driver_reboot_timeout_s
+    host.order = host.order or Order(host.session, ROOT, host.run, tell, host.since, reboot_s)
     host.order.begin(order)
     return host.order
 
@@ -153,4 +170,4 @@ def _limit_s(host: HostRun) -> int:
     """Return how long a turn may take at most, the way back included; the host has its own, closer limits."""
     settings, count = host.intent.settings, len(host.wanted.instances) + len(host.survey().state.instances)
     one_s = settings.drain_timeout_s + _stop_s(host) + settings.gate_request_timeout_s
-    return 2 * count * (one_s + host.wanted.start_timeout_s) + settings.rollout_confirm_s + SLACK_S
+    return 2 * count * (one_s + host.wanted.start_timeout_s) + settings.rollout_confirm_s + SLACK_S + driver_s(host)

@@ -15,6 +15,7 @@ from tests.shelves import MADE, Laid, digest
 from tests.surveys import DRIVER, state, survey, uuid
 
 CARDS = ("h100", "h100")
+ALL = rollback.resolve({}, (), "rack1")[0].settings
 OLD, NEW, ODD = (
     Laid(number=1, venv=0, gpus=(uuid(0),)),
     Laid(number=2, venv=1, gpus=(uuid(1), uuid(0)), at=60),
@@ -33,20 +34,20 @@ def host(*shelf: dict[str, Any], current: Laid | None = NEW, previous: Laid | No
 
 
 def chosen(seen: Survey, wished: str = "") -> Shelved:
-    found = rollback.choose("rack1", seen, wished)
+    found = rollback.choose("rack1", seen, wished, ALL)
     assert isinstance(found, Shelved)
     return found
 
 
 def refused(seen: Survey, wished: str = "") -> list[str]:
-    found = rollback.choose("rack1", seen, wished)
+    found = rollback.choose("rack1", seen, wished, ALL)
     assert isinstance(found, Refusal)
     assert all(reason.where == "rack1" and reason.next_step for reason in found.reasons)
     return [reason.code for reason in found.reasons]
 
 
-def decided(seen: Survey, wished: str = "") -> tuple[Plan, Any]:
-    wishes, _ = rollback.resolve({}, (), "rack1")
+def decided(seen: Survey, wished: str = "", **data: Any) -> tuple[Plan, Any]:
+    wishes, _ = rollback.resolve(data, (), "rack1")
     made, completed, release = rollback.decide("rack1", seen, wishes, wished)
     assert isinstance(made, Plan)
     assert release is not None
@@ -65,14 +66,14 @@ def test_an_id_chooses_its_release_also_the_current_one(wished: str) -> None:
 def test_the_beginning_of_an_id_is_enough_where_only_one_begins_so() -> None:
     other = {**shelved(NEW), "id": "b0b0b0b0b0b0"}
     assert chosen(host(shelved(OLD), other), "b0").id == "b0b0b0b0b0b0"
-    found = rollback.choose("rack1", host(), "a0")
+    found = rollback.choose("rack1", host(), "a0", ALL)
     assert isinstance(found, Refusal)
     assert found.reasons[0].code == "ambiguous-release"
     assert f"3 releases begin with a0: {OLD.id}, {NEW.id}, {ODD.id}" == found.reasons[0].what
 
 
 def test_a_release_that_is_not_there_is_refused_with_what_is() -> None:
-    found = rollback.choose("rack1", host(), "fff")
+    found = rollback.choose("rack1", host(), "fff", ALL)
     assert isinstance(found, Refusal)
     (reason,) = found.reasons
     assert (reason.code, reason.what) == ("no-such-release", "the host has no release fff")
@@ -116,19 +117,66 @@ def test_a_release_without_a_verdict_is_no_reason_against_it() -> None:
 
 
 @pytest.mark.parametrize(("loaded", "age"), [("590.44.01", "newer"), ("570.86.15", "older"), ("580.99.1", "older")])
-def test_another_driver_is_a_warning_and_is_left_as_it_is(loaded: str, age: str) -> None:
+def test_another_driver_is_a_warning_where_no_packages_are_kept(loaded: str, age: str) -> None:
     seen = host(driver__loaded=loaded, driver__library=loaded)
-    (warning,) = rollback.warnings("rack1", seen, chosen(seen))
+    (warning,) = rollback.warnings("rack1", seen, chosen(seen), ALL)
     assert f"driver {loaded} is {age} than {DRIVER}" in warning.what
     plan, _ = decided(seen)
     assert (plan.driver.version, plan.driver.packages) == (loaded, None)
     assert plan.warnings == (warning.what,)
 
 
+def moved(*stored: str, loaded: str = "595.91.07", **more: Any) -> Survey:
+    """Return a host whose driver was changed after its previous release, with stored sets of packages."""
+    sets = {f"{version}-set": {"version": version, "packages": ["libcuda1"]} for version in stored}
+    return host(driver__loaded=loaded, driver__library=loaded, driver_sets={"sets": sets}, **more)
+
+
+def test_a_driver_goes_back_with_its_release_where_its_packages_are_stored() -> None:
+    plan, _ = decided(moved(DRIVER, "595.91.07"))
+    assert (plan.driver.version, plan.driver.stored, plan.warnings) == (DRIVER, True, ())
+    assert plan.words[-1] == f"driver 595.91.07 → {DRIVER}, from the packages that are stored here; reload its modules"
+
+
+def test_the_way_back_goes_forward_again_with_the_driver() -> None:
+    seen = moved(DRIVER, "580.178.04", loaded="580.178.04")
+    plan, _ = decided(seen)
+    assert plan.driver.version == DRIVER
+    newer = host(
+        shelved(OLD, driver="595.91.07"), shelved(NEW), driver_sets=moved("595.91.07").driver_sets.model_dump()
+    )
+    assert decided(newer)[0].driver.version == "595.91.07"
+
+
+def test_a_driver_whose_packages_are_not_stored_is_refused_with_the_way_out() -> None:
+    found = rollback.choose("rack1", moved("595.91.07", "570.1.1"), "", ALL)
+    assert isinstance(found, Refusal)
+    (reason,) = found.reasons
+    assert reason.code == "driver-not-stored"
+    assert (
+        reason.what
+        == f"the release ran with driver {DRIVER}, and the host has the packages of 570.1.1, 595.91.07 alone"
+    )
+    assert "--data driver_manage=false" in reason.next_step
+
+
+def test_a_driver_is_left_as_it_is_where_that_is_wished() -> None:
+    plan, _ = decided(moved("595.91.07"), driver_manage=False)
+    assert (plan.driver.version, plan.driver.managed, len(plan.warnings)) == ("595.91.07", False, 1)
+
+
+def test_without_leave_to_reboot_no_driver_goes_back() -> None:
+    wishes, _ = rollback.resolve({"driver_reboot_allowed": False}, (), "rack1")
+    assert isinstance(rollback.choose("rack1", moved(DRIVER), "", wishes.settings), Shelved), "none is needed"
+    found = rollback.choose("rack1", moved(DRIVER, ground__unloadable=False), "", wishes.settings)
+    assert isinstance(found, Refusal)
+    assert [reason.code for reason in found.reasons] == ["reboot-needed"]
+
+
 def test_files_that_a_hand_changed_are_a_warning() -> None:
     seen = host(shelved(OLD, edited=["instances/tiny-0.env"]), shelved(NEW, edited=[]))
-    assert [each.code for each in rollback.warnings("rack1", seen, chosen(seen))] == ["release-edited"]
-    assert rollback.warnings("rack1", seen, chosen(seen, NEW.id)) == ()
+    assert [each.code for each in rollback.warnings("rack1", seen, chosen(seen), ALL)] == ["release-edited"]
+    assert rollback.warnings("rack1", seen, chosen(seen, NEW.id), ALL) == ()
 
 
 def test_the_plan_is_what_the_manifest_says_on_the_gpus_that_are_there() -> None:

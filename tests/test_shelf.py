@@ -90,7 +90,7 @@ def test_a_manifest_that_makes_no_sense_is_no_release_and_no_crash(host: Shelf, 
 
 def test_a_host_without_anything_has_no_records_and_nothing_to_throw_away(host: Shelf) -> None:
     assert shelf.records(str(host.root)) == []
-    assert collected(host) == {"releases": [], "venvs": [], "models": [], "mib": 0}
+    assert collected(host) == {"releases": [], "venvs": [], "models": [], "driver": [], "mib": 0}
 
 
 def test_the_newest_stay_and_the_rest_goes_with_what_only_it_needed(host: Shelf) -> None:
@@ -100,11 +100,12 @@ def test_the_newest_stay_and_the_rest_goes_with_what_only_it_needed(host: Shelf)
         "releases": [digest("a", 0), digest("a", 1)],
         "venvs": [digest("e", 0), digest("e", 1)],
         "models": [f"tiny@{digest('d', 0)}", f"tiny@{digest('d', 1)}"],
+        "driver": [],
         "mib": 3,
     }
     assert host.there("cache") == {digest("e", number) for number in (2, 3, 4)}
     assert host.there("venvs") == {f"{digest('e', number)}{end}" for number in (2, 3, 4) for end in ("", ".txt")}
-    assert collected(host) == {"releases": [], "venvs": [], "models": [], "mib": 0}
+    assert collected(host) == {"releases": [], "venvs": [], "models": [], "driver": [], "mib": 0}
 
 
 def test_weights_and_environments_that_releases_share_stay_with_the_last_of_them(host: Shelf) -> None:
@@ -175,6 +176,41 @@ def test_what_a_process_has_mapped_stays(host: Shelf) -> None:
     gone = collected(host)
     assert (digest("e", 0) in gone["venvs"], f"tiny@{digest('d', 1)}" in gone["models"]) == (False, False)
     assert len(gone["venvs"]) == 2
+
+
+def sets(host: Shelf, *versions: str) -> list[str]:
+    """Store a set of driver packages for each version, and return their names."""
+    names = [f"{version}-{digest('b', number)}" for number, version in enumerate(versions)]
+    for name in names:
+        write(host.root / "driver" / name / "set.json", "{}")
+    return names
+
+
+def test_driver_packages_stay_for_the_present_the_one_before_and_the_releases_that_are_kept(host: Shelf) -> None:
+    host.lay(Laid(number=1, at=1, driver="575.1.1"), *(Laid(number=n, at=n, driver=f"580.{n}.1") for n in (2, 3, 4)))
+    host.link("current", digest("a", 4))
+    oldest, kept, before, present, failed = sets(host, "575.1.1", "580.2.1", "580.3.9", "580.4.1", "595.1.1")
+    change = {"from": before, "to": present, "previous": "", "phase": "healthy"}
+    write(host.root / "driver/change.json", json.dumps(change))
+    assert collected(host)["driver"] == sorted([oldest, failed])
+    assert host.there("driver") == {kept, before, present, "change.json"}
+
+
+@pytest.mark.parametrize("change", ["", "{"])
+def test_driver_packages_stay_where_nobody_knows_what_the_driver_came_from(host: Shelf, change: str) -> None:
+    upgraded(host, 5)
+    names = sets(host, "575.1.1", "580.126.20")
+    write(host.root / "driver/change.json", change)
+    assert collected(host)["driver"] == []
+    assert set(names) <= host.there("driver")
+
+
+def test_driver_packages_stay_that_a_damaged_release_might_need(host: Shelf) -> None:
+    host.lay(Laid(number=1, readable=False))
+    host.link("current", digest("a", 1))
+    sets(host, "575.1.1")
+    write(host.root / "driver/change.json", json.dumps({"from": "x", "to": "y"}))
+    assert collected(host)["driver"] == []
 
 
 def test_nothing_is_touched_while_a_call_of_an_earlier_run_is_at_work(host: Shelf) -> None:

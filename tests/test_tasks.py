@@ -10,7 +10,7 @@ from typing_extensions import override
 from rackhand import planner, weights
 from rackhand.errors import RackhandError
 from rackhand.operations import Change
-from rackhand.plan import Plan
+from rackhand.plan import DriverPlan, Plan
 from rackhand.progress import Progress
 from rackhand.run import HostRun
 from rackhand.survey import parse
@@ -412,6 +412,23 @@ def test_a_host_that_differs_from_its_stored_set_is_put_right(wrong: str) -> Non
     paper.facts["driver_sets"] = {"sets": stored, "current": "a", wrong: ["libcuda1 is 595.91.07-1"]}
     found = change(driver.install(host_run(paper)))
     assert found.together is (wrong == "off")
+
+
+def test_a_stored_driver_is_put_back_with_the_release_that_ran_on_it() -> None:
+    stored = {name: {"version": name, "packages": INSTALLED} for name in (DRIVER, "595.91.07")}
+    paper = driven(*INSTALLED)
+    paper.facts["driver_sets"] = {"sets": stored, "current": "595.91.07", "installed": "595.91.07"}
+    host = host_run(paper)
+    assert driver.restore(host) is None, "a deploy asks for packages"
+    host.plan = replace(host.planned, driver=DriverPlan(version=DRIVER, packages=None, stored=True))
+    found = change(driver.restore(host))
+    assert found.together
+    found.apply()
+    assert host.driver_changed
+    assert "driver.put" in paper.calls
+    paper.facts["driver_sets"]["installed"] = DRIVER
+    host.changed()
+    assert driver.restore(host) is None
 
 
 @pytest.mark.parametrize("required", [False, True])

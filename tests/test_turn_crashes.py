@@ -4,17 +4,19 @@ Every scenario is played once to count the deeds, and then once for each of them
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
-from rackhand.remote import drain, state
-from tests.turn_host import START_S, Killed, TurnHost, host
+from rackhand.remote import drain, driver_journal, state
+from tests.drivers_back import Rebooted, by_reboot, changed
+from tests.turn_host import START_S, TurnHost, host
 
 __all__ = ["host"]
 A, B = ["GPU-a"], ["GPU-b"]
 AB = [*A, *B]
 # After a crash the program is started at most so often, by systemd or by a boot.
-STARTS = 3
+STARTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class Scenario:
     to: str = "new"
     breaks: tuple[tuple[str, str], ...] = ()
     hold: bool = False
+    driver: bool = False
 
     def play(self, host: TurnHost) -> None:
         """Set the stage and hand the order over; the program has not begun yet."""
@@ -37,13 +40,13 @@ class Scenario:
             host.serves(self.serves)
         host.breaks = dict(self.breaks)
         if self.hold:
-            host.on_tick = _drive
+            host.on_tick, host.on_driver = partial(_drive, self.driver), by_reboot
             host.begins("", kind="hold", hold_s=300)
         else:
             host.begins(self.to)
 
 
-def _drive(host: TurnHost) -> None:
+def _drive(driver: bool, host: TurnHost) -> None:
     """Play the controller that changes a driver: reboot the held host, then ask for the switch."""
     if host.phases()[-1:] == ["held"] and host.order()["kind"] == "hold":
         if host.link("rebooted"):
@@ -51,11 +54,9 @@ def _drive(host: TurnHost) -> None:
             host.begins("new")
             return
         (host.root / "rebooted").symlink_to("once")
+        if driver:
+            changed(host)
         raise Rebooted
-
-
-class Rebooted(Killed):
-    """The controller rebooted the host."""
 
 
 BACK = frozenset({"accepted", "restored", "unchanged"})
@@ -79,6 +80,11 @@ SCENARIOS = {
         ends=frozenset({"lost", "unchanged"}),
     ),
     "hold, reboot, switch": Scenario(releases={"old": (A, B), "new": (A, B)}, serves="old", ends=BACK, hold=True),
+    "driver, failing gate": Scenario(
+        releases={"old": (A, B), "new": (A, B)}, serves="old", breaks=(("new", "mute"),), ends=BACK - {"accepted"},
+        hold=True, driver=True,
+    ),
+    "driver": Scenario(releases={"old": (A,), "new": (A,)}, serves="old", ends=BACK, hold=True, driver=True),
     "repair": Scenario(releases={"old": (A, B)}, serves="old", to="old", ends=BACK),
 }  # fmt: skip
 
@@ -114,6 +120,10 @@ def wrongs(host: TurnHost, scenario: Scenario) -> list[str]:
         f"the ledger says {ledger}": ledger[-1:] == [("r1", verdict)] and ledger.count(("r1", verdict)) == 1,
         f"{host.enabled()} start at boot": host.enabled() == set(configs),
     }
+    change = driver_journal.change(host.root)
+    if scenario.driver and change["phase"]:
+        how = (change["direction"], change["phase"])
+        checks[f"the driver is {how}"] = how == (("forward", "healthy") if verdict == "accepted" else ("back", "done"))
     broken = dict(scenario.breaks).get(current)
     if verdict != "lost" and not broken:
         units = {name: host.engines[name].text for name in host.running()}

@@ -30,6 +30,7 @@ from rackhand.remote import (
     state,
     turn,
     turn_back,
+    turn_driver,
     turn_files,
     turn_log,
     turn_result,
@@ -95,6 +96,7 @@ class TurnHost:
     counts: bool = False
     full: bool = False
     on_tick: Callable[["TurnHost"], None] = lambda _: None
+    on_driver: Callable[["TurnHost"], None] = lambda _: None
     on_kill: Callable[["TurnHost"], None] = lambda _: None
     killed_before: str = ""
     loaded: str = ""
@@ -202,6 +204,9 @@ class TurnHost:
             if name == state.PROGRAM:
                 self.started = True
                 continue
+            if name == turn_driver.UNIT:
+                self._have_the_driver_put_back()
+                continue
             engine = self.engines.setdefault(name, Engine())
             file = self.root / "current" / "instances" / f"{name}.env"
             engine.starts += 1
@@ -209,6 +214,12 @@ class TurnHost:
             if file.exists():
                 engine.active, engine.pid, engine.config = "active", 1000 + engine.starts, file.read_text()
                 engine.text, engine.ready_at = self.loaded, self.now + START_S
+
+    def _have_the_driver_put_back(self) -> None:
+        """Let the unit do it, which is another program: what it does is no deed of this one."""
+        counts, self.counts = self.counts, False
+        self.on_driver(self)
+        self.counts = counts
 
     def _stop(self, *names: str) -> None:
         self.now += STOP_S

@@ -89,6 +89,6 @@ def _running(ground: Ground) -> Kernel | None:
 
 def _has_module(kernel: Kernel, plan: DriverPlan, ground: Ground, installs: bool) -> bool:
     """Say whether a kernel has the module, or will once the packages are put on."""
-    if not installs or plan.packages is None:
+    if not installs:
         return kernel.module == plan.version
-    return not lacking(kernel, ground, plan.packages)
+    return plan.packages is None or not lacking(kernel, ground, plan.packages)

@@ -1,7 +1,8 @@
 """How far the last change of the driver came: driver/change.json, written before and after it.
 
-{run, from, to, previous: names of sets, direction: forward | back, phase: begun | done | healthy, rebooted: bool}.
-`from` is the set that is known to be good, empty where none is stored; a change that is not `healthy` can be undone.
+{run, from, to, previous: names of sets, direction: forward | back, phase: begun | done | healthy, rebooted: bool,
+why: text}. `from` is the set that is known to be good, empty where none is stored; a change that is not `healthy` can
+be undone, and `why` says what was in the way of that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ NAMES = ("from", "to", "previous")
 def change(base: Path) -> dict[str, Any]:
     """Return the last change; every field is there, and empty where there was none."""
     found = state.read_json(base / CHANGE)
-    texts = {name: str(found.get(name) or "") for name in ("run", *NAMES, "direction", "phase")}
+    texts = {name: str(found.get(name) or "") for name in ("run", *NAMES, "direction", "phase", "why")}
     return {**texts, "rebooted": bool(found.get("rebooted"))}
 
 
@@ -52,11 +53,30 @@ def mark(base: Path, phase: str, **more: Any) -> None:
     _write(base, {**change(base), "phase": phase, **more})
 
 
-def healthy(base: Path) -> None:
-    """Keep the change for good: a release serves on it. Nothing is written where there is none to keep."""
+def go_back(base: Path, run: str) -> None:
+    """Write down that this run undoes the change; one that began with it goes on."""
     found = change(base)
-    if found["direction"] == FORWARD and found["phase"] == DONE:
-        mark(base, HEALTHY)
+    if (found["run"], found["direction"]) != (run, BACK):
+        _write(base, {**found, "run": run, "direction": BACK, "phase": BEGUN, "rebooted": False, "why": ""})
+
+
+def healthy(base: Path) -> None:
+    """Keep for good what there is: a release serves on it. Nothing is written where that is known."""
+    found = change(base)
+    if not settled(found):
+        undone = driver_store.installed(base) == found["from"]
+        mark(base, HEALTHY, direction=BACK if undone else FORWARD)
+
+
+def owed(base: Path) -> str:
+    """Name the set to which an unproven change is to be undone; empty where there is nothing to undo, or no set."""
+    found = change(base)
+    return "" if settled(found) or found["from"] == found["to"] else str(found["from"])
+
+
+def version(name: str) -> str:
+    """Return the driver's version of a set, by its name."""
+    return name.rpartition("-")[0]
 
 
 def standing(base: Path) -> dict[str, Any]:

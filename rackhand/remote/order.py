@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import manifest, state, turn_files, units
+from rackhand.remote import manifest, state, turn_driver, turn_files, units
 from rackhand.remote.problem import Problem
 
 POLL_S = 0.1
@@ -75,7 +75,7 @@ def _busy(found: dict[str, Any]) -> Problem:
 
 def _longest_s(base: Path, order: dict[str, Any], releases: list[str]) -> float:
     """Add up everything that an order may take, forward and back, in seconds."""
-    total = float(MARGIN_S + order["confirm_s"])
+    total, limits = float(MARGIN_S + order["confirm_s"]), {**turn_files.DEFAULTS, **order}["driver"]
     for release in filter(None, releases):
         try:
             found = manifest.read(base, release)
@@ -83,6 +83,8 @@ def _longest_s(base: Path, order: dict[str, Any], releases: list[str]) -> float:
             continue
         one = order["drain"]["timeout_s"] + order["stop_timeout_s"] + found["start_timeout_s"]
         total += 2 * len(found["instances"]) * one
+    if order["kind"] == "hold" or turn_driver.changed(base):
+        total += limits["timeout_s"] + limits["reboot_s"]
     return total
 
 

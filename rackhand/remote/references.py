@@ -11,7 +11,8 @@ from rackhand.remote import state
 PROC = Path("/proc")
 # Where orders are: a release that an open one names is needed, whatever else it says.
 PROGRESS = "turn/progress.json"
-KINDS = ("releases", "venvs", "models", "program")
+CHANGE = "driver/change.json"
+KINDS = ("releases", "venvs", "models", "program", "driver")
 # A release that never passed its gate is nothing to go back to: it counts as older than any that did.
 NEVER = 0.0
 
@@ -22,7 +23,7 @@ def releases(base: Path) -> list[Path]:
 
 
 def needed(base: Path, keep: int) -> dict[str, set[str]]:
-    """Return what must stay, by kind: releases, venvs, models, program.
+    """Return what must stay, by kind: releases, venvs, models, program, driver (sets of its packages).
 
     Releases stay that `current`, `previous`, an open order or a running process needs, and of the others as many of
     those that were used last as make up `keep` with them. Of everything else stays what these, or a process, refer to.
@@ -44,6 +45,7 @@ def needed(base: Path, keep: int) -> dict[str, set[str]]:
         # Nobody can tell which weights a process reads whose release is not here.
         "models": named["models"] | (_all(base, "models") if strangers else _parts(base, found, kept, "model")),
         "program": named["program"] | _programs(base),
+        "driver": named["driver"] | _drivers(base, found, kept),
     }
 
 
@@ -64,6 +66,18 @@ def _parts(base: Path, found: dict[str, Path], kept: set[str], part: str) -> set
         own = {_target(release / part), str(state.read_json(release / "manifest.json").get(part) or "")} - {""}
         names |= own or _all(base, f"{part}s")
     return names
+
+
+def _drivers(base: Path, found: dict[str, Path], kept: set[str]) -> set[str]:
+    """Name the sets of the last change of the driver, and those of the versions on which the kept releases ran.
+
+    All of them where no change was written down, or a release does not say.
+    """
+    change = state.read_json(base / CHANGE)
+    names = {str(change.get(name) or "") for name in ("from", "to", "previous")} - {""}
+    versions = {str(state.read_json(found[name] / "manifest.json").get("driver") or "") for name in kept}
+    unknown = not names or "" in versions
+    return {name for name in _all(base, "driver") if unknown or name in names or name.rpartition("-")[0] in versions}
 
 
 def _all(base: Path, kind: str) -> set[str]:

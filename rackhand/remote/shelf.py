@@ -20,6 +20,7 @@ NAMES = {
     "releases": DIGEST,
     "venvs": re.compile(r"[0-9a-f]{12}(?:\.txt)?"),
     "models": re.compile(r"[^.].*@.+"),
+    "driver": re.compile(r"[^.].*-[0-9a-f]{12}"),
     "program": re.compile(r"[^.].*\.pyz"),
     "cache": DIGEST,
     "incoming": re.compile(r"[^.].*"),
@@ -98,7 +99,7 @@ def collect(root: str, keep: int) -> dict[str, Any]:
     try:
         found: dict[str, Any] = _sweep(root=root, keep=keep, timeout_s=0)
     except Problem:
-        return {"releases": [], "venvs": [], "models": [], "mib": 0}
+        return {"releases": [], "venvs": [], "models": [], "driver": [], "mib": 0}
     return found
 
 
@@ -115,7 +116,8 @@ def _sweep(root: str, keep: int, timeout_s: int) -> dict[str, Any]:
     rest = [path for path in _own(base, "cache") if path.name not in needed["venvs"]]
     rest += [path for path in _own(base, "incoming") if _newest(path) < time.time() - STALE_UPLOAD_S]
     size += sum(_dropped(path) for path in (*rest, *(_unshared(base) if gone["venvs"] else ())))
-    return {"releases": gone["releases"], "venvs": gone["venvs"], "models": gone["models"], "mib": size // MIB}
+    told = ("releases", "venvs", "models", "driver")
+    return {**{kind: gone[kind] for kind in told}, "mib": size // MIB}
 
 
 def _own(base: Path, kind: str) -> list[Path]:

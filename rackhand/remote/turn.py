@@ -59,10 +59,15 @@ class Turn:
             turn_result.tidy(self.base, self.log, outcome)
         elif not progress.get("begun", True):
             self._attempt(self._begin)
-        elif self.order["kind"] == "hold" and progress.get("held_until", 0.0) > time.time():
+        elif self._holds():
             self._attempt(self._go_on_holding)
         else:
             Back(self.base, self.log).recover()
+
+    def _holds(self) -> bool:
+        """Tell whether servers are to stay stopped: what failed goes back, also after a boot."""
+        left_s = self.log.progress.get("held_until", 0.0) - time.time()
+        return self.order["kind"] == "hold" and left_s > 0 and "failure" not in self.log.progress
 
     def _attempt(self, forward: Callable[[], Bringing | None]) -> None:
         """Go forward, and close the order with what came of it, if anything; whatever is in the way leads back."""

@@ -6,7 +6,18 @@ import contextlib
 import time
 from pathlib import Path
 
-from rackhand.remote import drain, gate, manifest, occupancy, release, state, turn_files, turn_result, units
+from rackhand.remote import (
+    drain,
+    gate,
+    manifest,
+    occupancy,
+    release,
+    state,
+    turn_driver,
+    turn_files,
+    turn_result,
+    units,
+)
 from rackhand.remote.bring import Bringing, retire
 from rackhand.remote.problem import Problem
 from rackhand.remote.stopping import Stopping
@@ -79,7 +90,7 @@ class Back:
         if failed.items and self.to not in ("", self.back):
             with contextlib.suppress(OSError):
                 turn_result.judge(self.base, self.log, self.to, "failed", [])
-        if not self.log.touched:
+        if not self.log.touched and not turn_driver.changed(self.base):
             self._leave(failed)
         elif self.back:
             self._restore(failed)
@@ -94,6 +105,7 @@ class Back:
 
     def _restore(self, failed: Failed) -> None:
         self.log.tell("restoring", detail=self.back)
+        turn_driver.put_back(self.base, self.log)
         bringing, lost = self._patiently()
         if lost and lost.code == DIED:
             # What worked before may have died of something that is over: out of memory, a GPU that was not free yet.

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "run": "", "kind": "", "purpose": "", "to": "", "start": [], "at_once": 1, "confirm_s": 0, "hold_s": 0,
     "drain": {"timeout_s": 60, "on_timeout": "proceed"}, "gate": {"request_timeout_s": 60}, "stop_timeout_s": 330,
     "fatal": [], "user": "vllm", "created": 0.0,
+    "driver": {"timeout_s": 3600, "reboot": True, "reboot_s": 1800, "services": [], "modules": ["nvidia"]},
 }  # fmt: skip
 
 

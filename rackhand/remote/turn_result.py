@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import manifest, turn_files
+from rackhand.remote import driver_journal, manifest, turn_files
 from rackhand.remote.turn_log import Failed, Log
 
 JOURNAL_LINES = 40
@@ -28,8 +28,16 @@ def close(base: Path, log: Log, verdict: str, failed: Failed | None, results: Re
 
 
 def tidy(base: Path, log: Log, outcome: dict[str, Any]) -> None:
-    """Put the end of an order into the ledger, once, and take the order away."""
+    """Put the end of an order into the ledger, once, and take the order away.
+
+    A driver on which a release was accepted is there to stay.
+    """
+    if outcome["verdict"] == "accepted":
+        with contextlib.suppress(OSError):
+            driver_journal.healthy(base)
     entry = {name: outcome[name] for name in LEDGER}
+    if outcome.get("driver"):
+        entry["driver"] = outcome["driver"]
     if not _noted(base, log.order["run"], outcome["verdict"]):
         log.note(**entry)
     log.tell("closed")
@@ -74,6 +82,7 @@ def _outcome(base: Path, log: Log, verdict: str, failed: Failed | None, results:
         "out_s": log.out_s(),
         "start_s": max(starts, default=None),
         "back_s": round(time.time() - since, 2) if since and verdict == "restored" else None,
+        "driver": log.progress.get("driver"),
         "cut_off": log.progress.get("cut_off"),
         "released": not failed or failed.code != "gpu-memory-held",
         "at": time.time(),

@@ -26,6 +26,7 @@ PHRASES = {
     "reboot": "rebooting",
     "failed": "failed {instance}",
     "restoring": "putting back release {detail}",
+    "driver-back": "putting back driver {detail}",
     "restored": "release {detail} serves again",
     "unchanged": "release {detail} left as it was",
     "lost": "release {detail} could not be put back",

@@ -1,7 +1,8 @@
 """Faults that a practice host switches on in a file, read again at every question.
 
-One fault per line: `fault NAME [ARGUMENT] [version=VERSION] [port=PORT]`. With `version=` or `port=` it strikes only
-the engine of that version or on that port. An unknown name ends the engine at once, so that no test passes by a typo.
+One fault per line: `fault NAME [ARGUMENT] [version=VERSION] [port=PORT] [driver=VERSION]`. With these it strikes only
+the engine of that version, on that port, or under that driver. An unknown name ends the engine at once, so that no
+test passes by a typo.
 """
 
 import os
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONFIGURATION = "/etc/rackhand-lab/standin.conf"
+DRIVER = Path("/sys/module/nvidia/version")
 CONFIGURATION_VARIABLE = "VLLM_STANDIN_FAULTS"
 NAMES = frozenset(
     {
@@ -72,6 +74,10 @@ def active(engine: Engine) -> dict[str, str]:
 
 def _strikes(engine: Engine, words: list[str]) -> bool:
     limits = dict(word.split("=", 1) for word in words if "=" in word)
-    return limits.get("version", engine.version) == engine.version and limits.get("port", str(engine.port)) == str(
-        engine.port
-    )
+    has = {"version": engine.version, "port": str(engine.port), "driver": _driver()}
+    return all(has.get(name) == wanted for name, wanted in limits.items())
+
+
+def _driver() -> str:
+    """Return the version of the driver that is loaded; empty where none is."""
+    return DRIVER.read_text().strip() if DRIVER.is_file() else ""

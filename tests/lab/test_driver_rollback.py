@@ -1,0 +1,132 @@
+"""A driver that fails its turn goes back with its release, by the host alone, from the packages stored there."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from rackhand.lab.connector import CHECKOUT
+from rackhand.lab.fleet import Fleet
+from rackhand.lab.host import LabHost
+from tests.lab.deploying import World
+from tests.lab.driver_state import NEW, NEWEST, boots_of, held, loaded, versions
+from tests.lab.serving import FAULTS
+
+pytestmark = pytest.mark.lab
+
+CANARY, OTHER = "canary", "other"
+ONE: dict[str, dict[str, Any]] = {CANARY: {"lab_personality": "1xL4"}}
+TWO = {name: {"lab_personality": "1xL4"} for name in (CANARY, OTHER)}
+# How long the exchange of modules may go on after its controller was killed, in seconds.
+SETTLES_S = 5
+NOWHERE = "http://127.0.0.1:9/nobody-listens"
+NEWER_BRANCH: dict[str, Any] = {"driver_branch": "595", "driver_version": NEWEST}
+
+
+@pytest.fixture(scope="module")
+def world(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(fleet=fleet, directory=tmp_path_factory.mktemp("back"))
+
+
+@pytest.fixture(scope="module")
+def canary(world: World) -> Iterator[LabHost]:
+    """Two hosts that serve with a driver of 580; on none of them does an engine work with 595."""
+    result = world.deploy(TWO, driver_version=NEW)
+    assert result.status == 0, result.printed
+    for name in TWO:
+        world.fleet.host(name).write(FAULTS, f"fault four-tokens driver={NEWEST}\n")
+    yield world.fleet.host(CANARY)
+    for name in TWO:
+        world.fleet.remove(name)
+
+
+def stands(host: LabHost, version: str) -> None:
+    assert set(versions(host).values()) == {version}
+    assert held(host) == set(versions(host))
+    assert loaded(host) == version
+    assert host.run(["dpkg", "--audit"]).stdout == ""
+
+
+def serves_again(canary: LabHost, report: Mapping[str, Any]) -> None:
+    """Check that the host went back by itself, with its driver, and says so."""
+    assert report["status"] == "rolled back"
+    assert report["turn"]["driver"] == {"left": NEWEST, "to": NEW, "restored": True, "why": ""}
+    assert [each["gate"] for each in report["instances"]] == ["passed"]
+    assert canary.run(["systemctl", "is-active", "vllm@tiny-0"]).stdout.strip() == "active"
+    stands(canary, NEW)
+
+
+def test_a_driver_that_fails_its_gate_goes_back_on_the_canary_and_nobody_else_is_touched(
+    world: World, canary: LabHost
+) -> None:
+    other = world.fleet.host(OTHER)
+    before = other.boot_id, canary.run(["readlink", "/opt/rackhand/current"]).stdout
+    with boots_of(canary) as boots:
+        result = world.deploy(TWO, rollout_waves=[1], **NEWER_BRANCH)
+    assert result.status == 1, result.printed
+    print(result.printed)
+    assert len(boots) == 1, "modules were exchanged, forth and back"
+    serves_again(canary, result.host(CANARY))
+    assert f"driver rolled back {NEWEST} → {NEW}" in result.printed
+    assert f'"left": "{NEWEST}"' in canary.run(["cat", "/opt/rackhand/ledger.jsonl"]).stdout
+    assert (other.boot_id, canary.run(["readlink", "/opt/rackhand/current"]).stdout) == before
+    assert result.host(OTHER)["status"] == "not run"
+    stands(other, NEW)
+
+
+def test_a_driver_that_does_not_load_goes_back_without_a_network(world: World, canary: LabHost) -> None:
+    canary.write(f"/etc/rackhand-lab/module-error-{NEWEST}", "Invalid argument\n")
+    try:
+        result = world.deploy(ONE, driver_repository_url=NOWHERE, **NEWER_BRANCH)
+    finally:
+        canary.run(["rm", f"/etc/rackhand-lab/module-error-{NEWEST}"])
+    assert result.problem(CANARY)["code"] == "driver-not-loaded", result.printed
+    print(result.printed)
+    serves_again(canary, result.host(CANARY))
+
+
+def test_a_host_whose_controller_is_gone_takes_its_driver_back_alone(world: World, canary: LabHost) -> None:
+    world.inventory(ONE, **NEWER_BRANCH)
+    run = subprocess.Popen(world.command("-y"), cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        assert until(lambda: loaded(canary) == NEWEST), "the deploy has changed the driver"
+    finally:
+        run.kill()
+        run.wait()
+    time.sleep(SETTLES_S)
+    canary.run(["rm", "-f", "/sys/module/nvidia/refcnt"])  # from now on the kernel lets no module go
+    canary.run(["rm", "/opt/rackhand/lock/lease.json"])
+    canary.write("/opt/rackhand/lock/lease.json", json.dumps({"run": "another", "expires": time.time() + 3600}))
+    with boots_of(canary) as boots:
+        assert until(lambda: loaded(canary) == NEW and serving(canary)), "the host went back"
+    assert len(boots) == 2, "by one reboot of its own"
+    canary.run(["rm", "/opt/rackhand/lock/lease.json"])
+    stands(canary, NEW)
+
+
+def test_rollback_takes_the_driver_along_both_ways_from_what_is_stored(world: World, canary: LabHost) -> None:
+    canary.write(FAULTS, "")
+    result = world.deploy(ONE, **NEWER_BRANCH)
+    assert result.status == 0, result.printed
+    stands(canary, NEWEST)
+    canary.run(["chmod", "-x", "/usr/lib/apt/methods/http"])
+    for version in (NEW, NEWEST):
+        back = world.roll_back(ONE)
+        assert back.status == 0, back.printed
+        stands(canary, version)
+        assert serving(canary)
+        assert back.host(CANARY)["driver"] == version
+
+
+def serving(host: LabHost) -> bool:
+    return host.run(["curl", "-sf", "127.0.0.1:8000/health"]).returncode == 0
+
+
+def until(holds: Callable[[], bool], limit_s: float = 180) -> bool:
+    deadline = time.monotonic() + limit_s
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return holds()
