@@ -59,7 +59,7 @@ def _renew(host: HostRun) -> str:
     modules = platforms.modules(inventory(host.survey()).platform)
     wanted = {"services": list(activation.services()), "modules": list(modules)}
     with host.waiting("the driver's modules", limit_s, log="driver"):
-        done = host.call("driver_load.renew", limit_s, **wanted, timeout_s=inner_s(limit_s))
+        done = host.call("driver_load.renew", limit_s, **wanted, timeout_s=limit_s - driver.RETURN_S)
     host.changed()
     warn_of(host, done["down"], "the driver's modules were exchanged")
     return done["why"] or activation.apart(host.survey(), host.planned.driver.version)

@@ -18,6 +18,8 @@ from tasks import switch
 # What comes between the driver and the switch, in seconds, and what the exchange of its modules takes at most.
 STAGE_S = 900
 RELOAD_S = 900
+# The part of that which is left for what was stopped to come back, however long the rest took.
+RETURN_S = 300
 # Servers of ours, which the turn drains and stops.
 OURS = ("vllm@*.service", "rackhand-*.service")
 

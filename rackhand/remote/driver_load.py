@@ -26,7 +26,7 @@ def renew(services: list[str], modules: list[str], timeout_s: int) -> dict[str, 
     again. Raises Problem `gpu-held` where others hold a GPU, and nothing was unloaded then.
     """
     deadline = time.monotonic() + timeout_s
-    stopped = paused.stop(services)
+    stopped = paused.stop(services, deadline)
     try:
         gpu_holders.refuse([])
         command.say(LOG, "exchanging the modules of the driver")

@@ -72,11 +72,12 @@ def set_modes(root: str, kept: dict[str, Any], payload: str, loader: str, restin
     Returns those that do not start again. Raises Problem `gpu-modes` with a line for each GPU that could not be set.
     """
     files.write(Path(root) / KEPT, json.dumps(kept, indent=1, sort_keys=True) + "\n")
-    stopped = paused.stop(resting) if resting else []
+    deadline = time.monotonic() + paused.STOP_S + MODES_S + paused.START_S
+    stopped = paused.stop(resting, deadline) if resting else []
     try:
         _set(payload, loader)
     finally:
-        down = paused.start(stopped, time.monotonic() + paused.START_S) if resting else []
+        down = paused.start(stopped, deadline) if resting else []
     return down
 
 

@@ -100,7 +100,8 @@ def _driver(host: str, seen: Seen) -> Iterator[Problem]:
         yield Problem(code=f"nvml-{seen.nvml.state}", what=what, where=host, next_step=step)
     elif loaded != library:
         what = f"module and library of the driver differ ({versions})"
-        yield Problem(code="driver-mismatch", what=what, where=host, next_step="reboot the host")
+        step = f"{AGAIN}: it loads what is installed"
+        yield Problem(code="driver-mismatch", what=what, where=host, next_step=step)
     if seen.release and seen.release.driver and loaded and loaded != seen.release.driver:
         what = f"driver {loaded} is loaded, release {seen.release.id} was deployed with {seen.release.driver}"
         step = f"{AGAIN}: it records this one, or installs the one that is wished"

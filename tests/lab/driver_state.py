@@ -41,6 +41,17 @@ def behind_our_back(host: LabHost, version: str) -> None:
 
 
 @contextlib.contextmanager
+def no_unloading(host: LabHost) -> Iterator[None]:
+    """Have the kernel of a host, until its next boot, as one that was built without unloading of modules."""
+    count = "/sys/module/nvidia/refcnt"
+    host.run(["mv", count, "/run/refcnt"])
+    try:
+        yield
+    finally:
+        host.run(["sh", "-c", f"[ ! -e /run/refcnt ] || mv /run/refcnt {count}"])
+
+
+@contextlib.contextmanager
 def boots_of(host: LabHost) -> Iterator[list[str]]:
     """Collect the boot ids of a host while the body runs, the one from before first."""
     # A host that is only just being set up still shows the boot id of the machine around it.

@@ -152,7 +152,7 @@ def test_a_library_that_is_not_the_modules_is_named_with_both_versions(rack: Rac
         assert found.status == 2
         drift = next(drift for drift in found.host(NAME)["drifts"] if drift["code"] == "nvml-mismatch")
         assert f"module {NEW}, library {OLD}" in drift["what"]
-        assert drift["next_step"] == "reboot the host"
+        assert drift["next_step"] == "run the deploy, which loads what is installed, or reboot the host"
     finally:
         behind_our_back(rack.host, NEW)
 
