@@ -60,9 +60,10 @@ class Package:
         return "".join(f"{key}: {value}\n" for key, value in fields.items())
 
 
-def distributions() -> tuple[str, ...]:
-    """Return the names of the emulated directories, as NVIDIA names them."""
-    return tuple(_description()["distributions"])
+def distributions(archives: bool = True) -> tuple[str, ...]:
+    """Return the names of the emulated directories, as NVIDIA names them, and of Ubuntu's `archives`."""
+    layouts = _description()["distributions"].items()
+    return tuple(name for name, layout in layouts if archives or layout["revision"] != "archive")
 
 
 def drivers() -> tuple[Driver, ...]:
@@ -90,11 +91,14 @@ def _of_driver(distribution: str, driver: Driver) -> Iterator[Package]:
     layout = description["distributions"][distribution]
     for name in layout.get(driver.branch, ()):
         for pattern, facts in description["sets"][name].items():
-            version = _version(layout["revision"], facts.get("revision", ""), driver, description)
-            yield _filled(pattern, facts, driver, version)
+            version = facts.get("version") or _version(layout, facts.get("revision", ""), driver, description)
+            yield _filled(pattern, facts, driver, version, layout)
 
 
-def _version(family: str, kind: str, driver: Driver, description: Mapping[str, Any]) -> str:
+def _version(layout: Mapping[str, Any], kind: str, driver: Driver, description: Mapping[str, Any]) -> str:
+    family = layout["revision"]
+    if family == "archive":
+        return f"{driver.upstream}-0ubuntu0.{layout['release']}.1"
     if kind == "branch":
         return f"{driver.branch}-{PINNING_REVISION[family]}"
     if family == "debian":
@@ -102,8 +106,9 @@ def _version(family: str, kind: str, driver: Driver, description: Mapping[str, A
     return f"{driver.upstream}-{description['versions'][driver.upstream][kind or family]}"
 
 
-def _filled(pattern: str, facts: Mapping[str, Any], driver: Driver, version: str) -> Package:
+def _filled(pattern: str, facts: Mapping[str, Any], driver: Driver, version: str, layout: Mapping[str, Any]) -> Package:
     words = {"upstream": driver.upstream, "full": version, "branch": driver.branch}
+    words |= {key: layout[key] for key in ("kernel", "kind") if key in layout}
     relations = [(key, ", ".join(facts[key]).format(**words)) for key in RELATIONS if key in facts]
     return Package(
         name=pattern.format(**words),
