@@ -57,7 +57,7 @@ def _managed(host: str, survey: Survey, settings: Settings) -> Verdict:
         version=version,
         packages=packages,
         headers=tuple(_for_kernels(survey.ground, packages)),
-        removes=tuple(replaced(survey.ground.packages, packages)) if wrong else (),
+        removes=tuple(replaced(survey.ground.packages, packages, version)) if wrong else (),
     )
     way = activation.decide(survey, plan, installs=bool(wrong))
     plan = replace(plan, stops=tuple(_stopped(survey, way.way is not Way.NOTHING)) if changes else ())

@@ -28,6 +28,7 @@ from rackhand.remote.problem import Problem
 PREFERENCES = Path("/etc/apt/preferences.d")
 ARCHIVES = Path("/var/cache/apt/archives")
 DRIVER = re.compile(r"\d{3}\.\d+")
+BRANCH = re.compile(r"linux-(?:modules|objects)-nvidia-(\d{3})-")
 # apt-get downloads into the directory where it runs.
 DOWNLOAD = 'cd "$1" && shift && exec apt-get "$@"'
 Wish = Mapping[str, Any]
@@ -73,7 +74,7 @@ def _wished(base: Path, wish: Wish, deadline: float) -> str:
     family, version, url = wish["family"], wish["version"], wish["repository_url"]
     here = {each.name: each.version for each in dpkg.here() if dpkg.belongs(each.name, family)}
     named = driver_source.wanted(wish["packages"], sorted(here), version, url)
-    gone = [name for name in here if name not in named and DRIVER.match(dpkg.upstream(here[name]))]
+    gone = [name for name in here if name not in named and _of_another(name, here[name], version)]
     there = {each.name for each in dpkg.here()}
     asked = (*wish["beside"], *driver_source.offers(wish["headers"]))
     beside = [name for name in asked if name not in there or dpkg.belongs(name, family)]
@@ -90,6 +91,12 @@ def _wished(base: Path, wish: Wish, deadline: float) -> str:
     folder = driver_store.draft(base)
     _collect(base, folder, {**members, **others}, _left_s(deadline))
     return driver_store.keep(base, folder, _content(wish, version, members, others))
+
+
+def _of_another(name: str, entry: str, version: str) -> bool:
+    """Say whether a package goes with the driver that it is of; ready-built modules carry the versions of kernels."""
+    branch = BRANCH.match(name)
+    return branch[1] != version.partition(".")[0] if branch else DRIVER.match(dpkg.upstream(entry)) is not None
 
 
 def _present(base: Path, wish: Wish, timeout_s: int) -> tuple[str, str]:
