@@ -75,9 +75,10 @@ def well(facts: dict[str, Any]) -> dict[str, Any]:
         {**copy.deepcopy(WELL), **{name: gpu[name] for name in names}, "minor": number}
         for number, gpu in enumerate(nvml["gpus"])
     ]
-    blank = host(len(gpus))
+    current = next((each for each in facts["shelf"] if each["id"] == facts["state"]["current"]), {"instances": []})
     return {
-        **blank,
+        **host(len(gpus)),
+        "engines": [{"name": each["name"], "gpus": each["gpus"]} for each in current["instances"]],
         "pci": facts["pci"],
         "driver": driver,
         "nvml": {"state": nvml["state"], "detail": nvml.get("detail", ""), "driver": driver["loaded"], "gpus": gpus},

@@ -96,6 +96,11 @@ class PaperHost:
         self.facts["driver"]["loaded"] = self.facts["driver"]["library"]
         self.facts["nvml"] = self.nvml
 
+    def loses(self, slot: int) -> None:
+        """Let a card fall off the bus."""
+        del self.facts["pci"][slot]
+        del self.facts["nvml"]["gpus"][slot]
+
     def reconnect(self) -> bool:
         self.calls.append("reconnect")
         return True

@@ -57,7 +57,7 @@ def test_a_bare_host_is_asked_once_its_driver_works(deploy: Deploy) -> None:
     bare = PaperHost.bare("l4")
     assert deploy({"bare": bare}, "-y").host("bare").status is HostStatus.HEALTHY
     assert bare.calls.count("health.look") == 1
-    assert bare.calls.index("reboot") < bare.calls.index("health.look") < bare.calls.index("order.begin")
+    assert bare.calls.index("driver.put") < bare.calls.index("health.look") < bare.calls.index("order.begin")
     assert [each["findings"] for each in bare.ledger if each["step"] == "health"] == [[]]
 
 
@@ -93,6 +93,23 @@ def test_what_does_not_block_is_in_the_report_and_holds_nobody_up(deploy: Deploy
     assert [(each.code, each.severity, each.blocks) for each in host.findings] == [
         ("power-brake", Severity.WARNING, False)
     ]
+
+
+def test_a_card_that_vanished_under_a_release_is_not_planned_around(deploy: Deploy) -> None:
+    rack = PaperHost(("l4", "l4"))
+    deploy({"rack": rack}, "-y")
+    rack.loses(1)
+    host = deploy({"rack": rack}, "-y").host("rack")
+    assert (host.status, [each.code for each in host.problems]) == (HostStatus.REFUSED, ["gpu-unhealthy"])
+    assert "(gpu-missing)" in host.problems[0].what
+    assert deploy({"rack": rack}, "-y", gpu_count=1).host("rack").status is HostStatus.HEALTHY
+
+
+def test_a_card_that_was_replaced_is_no_loss(deploy: Deploy) -> None:
+    rack = PaperHost(("l4", "l4"))
+    deploy({"rack": rack}, "-y")
+    rack.facts["nvml"]["gpus"][1]["uuid"] = "GPU-new"
+    assert deploy({"rack": rack}, "-y").host("rack").status is HostStatus.HEALTHY
 
 
 def test_what_is_ignored_blocks_nothing_and_is_told(deploy: Deploy) -> None:

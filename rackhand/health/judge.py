@@ -15,11 +15,14 @@ def judge(
     """Return the findings of a host, those that block first.
 
     `engines` are the servers that it is to run; None for those of its current release, whose GPUs must then be there.
+    Where others are to run, none of the release's GPUs may have gone without another, unless the inventory counts them.
     """
     bus = inventory(seen)
     found = [*presence.promised(bus, promised), *_found(seen, bus, seen.engines if engines is None else engines)]
     if engines is None:
         found += presence.deployed(seen)
+    elif promised.gpu_count is None:
+        found += presence.dwindled(seen)
     return decided(found, policy, host)
 
 

@@ -57,6 +57,17 @@ def _alike(gpus: tuple[GpuSeen, ...]) -> Iterator[Finding]:
             yield notice("gpu-mixed", f"{name}: {'; '.join(differ)}")
 
 
+def dwindled(seen: Seen) -> Iterator[Finding]:
+    """Name the GPUs of the current release that are gone without another card in their place."""
+    if seen.nvml.state != "ok":
+        return
+    there = {gpu.uuid for gpu in seen.well}
+    used = {uuid for engine in seen.engines for uuid in engine.gpus if uuid.startswith("GPU-")}
+    gone = sorted(used - there)
+    if len(gone) > len(there - used):
+        yield notice("gpu-missing", f"{', '.join(gone)}, and no other card is in its place")
+
+
 def deployed(seen: Seen) -> Iterator[Finding]:
     """Name the GPUs of the current release's servers that are not there; slices of GPUs are not looked for."""
     if seen.nvml.state != "ok":
