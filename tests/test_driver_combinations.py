@@ -119,9 +119,16 @@ def of_the_set(cell: Cell, branch: str) -> str:
     return next((code for code, holds in reasons.items() if holds), "")
 
 
+def without_a_wish(cell: Cell) -> str:
+    """Return the branch that a bare host comes to where nobody names one."""
+    had = [name for name in ("580", "595", "620") if name in OFFERED.get((cell.system, cell.source), ())]
+    usable = [name for name in had if int(name) >= LEAST.get(cell.cards, 0)]
+    return next(iter((*usable, *had)), "580")
+
+
 def expected(cell: Cell, plan: DriverPlan | None) -> Iterator[str]:
     """Yield what a host must be refused for, told from the combination alone and from the branch that it came to."""
-    branch = cell.branch or (plan.packages.branch if plan and plan.packages else "580")
+    branch = cell.branch or (plan.packages.branch if plan and plan.packages else without_a_wish(cell))
     yield from filter(None, [of_the_set(cell, branch)])
     if branch == "575" and not of_the_set(cell, branch):
         yield "driver-version"
