@@ -1,6 +1,7 @@
 """The GPUs' health: nothing begins to serve on those that are not fit for it."""
 
 from rackhand import checkup
+from rackhand.health.host import CALL_S
 from rackhand.operations import Change
 from rackhand.run import HostRun
 
@@ -10,7 +11,8 @@ def proven(host: HostRun) -> Change | None:
     if not host.live:
         return None
     if _outdated(host):
-        checkup.examine(host, host.planned, thorough=True)
+        with host.waiting("the GPUs to say how they are", CALL_S):
+            checkup.examine(host, host.planned, thorough=True)
         host.note("health", findings=[each.code for each in host.findings or ()])
     problem = checkup.unhealthy(host.name, host.findings or ())
     if problem:

@@ -329,6 +329,18 @@ def test_what_slows_gpus_stands_below_the_table_once_and_notes_do_not() -> None:
         assert "power-limit" not in said
 
 
+def test_of_many_hosts_with_the_same_finding_eight_are_named() -> None:
+    hosts = [dataclasses.replace(RACK1, name=f"h{n}", findings=upgrades.ailing(f"h{n}")) for n in range(20)]
+    said = report.table(run(*hosts), 120)
+    assert said.count("[power-brake]") == 1
+    assert "h7 GPU 0000:17:00.0 and 12 more: a GPU is slowed down" in said
+
+
+def test_findings_can_be_read_back_from_a_report() -> None:
+    outcome = run(dataclasses.replace(RACK1, findings=upgrades.ailing(RACK1.name)))
+    assert from_json(json.loads(json.dumps(report.to_json(outcome)))) == outcome
+
+
 def test_what_keeps_a_host_from_serving_is_its_reason_and_not_said_twice() -> None:
     sick = decided([notice("row-remap-pending", gpu="0000:17:00.0")], Policy(), RACK1.name)
     assert "row" not in report.table(run(dataclasses.replace(RACK1, findings=sick)), 120)
