@@ -208,7 +208,7 @@ ssh_connect_retries = 2
 
 # --- metrics: what the GPUs measure, for Prometheus ---------------------------------------------------------------
 
-# "textfile" is our page for a node exporter, "dcgm" NVIDIA's DCGM, "auto" our page unless DCGM's exporter runs.
+# "textfile" is our page for a node exporter, "dcgm" NVIDIA's exporter; "auto" that one where it is there, else ours.
 metrics_hardware = "auto"
 # Directory from which a node exporter collects text files; our page is rackhand_gpu.prom in it.
 metrics_directory = "/var/lib/prometheus/node-exporter"

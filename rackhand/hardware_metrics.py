@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
+from rackhand.gpu_facts import ServiceFacts
 from rackhand.outcome import Problem
 from rackhand.settings import Settings
 from rackhand.survey import Survey
@@ -10,44 +11,52 @@ from rackhand.survey import Survey
 # Writes our page.
 PAGE = "rackhand-hardware"
 DCGM = "nvidia-dcgm"
-# Names under which operators run dcgm-exporter, which no distribution packages.
-EXPORTERS = ("dcgm-exporter", "nvidia-dcgm-exporter")
-WATCHED = (PAGE, DCGM, *EXPORTERS)
+# As NVIDIA's package calls its exporter, and as operators do who run it from an image or their own build.
+EXPORTER = "nvidia-dcgm-exporter"
+FOREIGN = "dcgm-exporter"
+WATCHED = (PAGE, DCGM, FOREIGN, EXPORTER)
 # In the order in which they stop where GPUs must be left alone.
 MEASURING = tuple(reversed(WATCHED))
 # Shell pattern of DCGM's packages.
-PACKAGES = "datacenter-gpu-manager-4-*"
+PACKAGES = "datacenter-gpu-manager-*"
 # Distributions on which rackhand installs them.
 MANAGERS = ("debian", "ubuntu")
 
 
 def way(survey: Survey, settings: Settings) -> Literal["textfile", "dcgm", "off"]:
-    """Say who measures; "auto" is our page unless an exporter of DCGM's runs already, which has more to tell."""
+    """Say who measures; "auto" is NVIDIA's exporter where it is on the host, else our page unless another runs."""
     if settings.metrics_hardware != "auto":
         return settings.metrics_hardware
-    exported = any((unit := survey.setup.services.get(name)) and unit.wanted for name in EXPORTERS)
-    return "off" if exported else "textfile"
+    if settings.driver_manage and _unit(survey, EXPORTER).there:
+        return "dcgm"
+    return "off" if any(_unit(survey, name).wanted for name in (EXPORTER, FOREIGN)) else "textfile"
 
 
 def services(survey: Survey, settings: Settings) -> tuple[str, ...]:
     """Return the units that are to run for it."""
-    return {"textfile": (PAGE,), "dcgm": (DCGM,), "off": ()}[way(survey, settings)]
+    return {"textfile": (PAGE,), "dcgm": (DCGM, EXPORTER), "off": ()}[way(survey, settings)]
 
 
 def packages(survey: Survey, settings: Settings) -> tuple[str, ...]:
     """Return DCGM's packages, which go by the CUDA of the driver, where they are wished and not there."""
-    if way(survey, settings) != "dcgm" or survey.nvml.state != "ok":
+    if settings.metrics_hardware != "dcgm" or survey.nvml.state != "ok":
         return ()
-    wanted = ("datacenter-gpu-manager-4-core", f"datacenter-gpu-manager-4-cuda{survey.nvml.cuda.partition('.')[0]}")
+    cuda = survey.nvml.cuda.partition(".")[0]
+    family = "datacenter-gpu-manager"
+    wanted = (f"{family}-4-core", f"{family}-4-cuda{cuda}", f"{family}-exporter")
     return tuple(name for name in wanted if name not in survey.packages.installed)
 
 
 def refusals(host: str, survey: Survey, settings: Settings) -> Iterator[Problem]:
-    """Yield why DCGM cannot be had where it is wished."""
-    there = (unit := survey.setup.services.get(DCGM)) is not None and unit.there
-    if settings.metrics_hardware != "dcgm" or there:
+    """Yield why DCGM's exporter cannot be had where it is wished."""
+    if settings.metrics_hardware != "dcgm" or _unit(survey, EXPORTER).there:
         return
-    if not settings.driver_manage or survey.host.distribution not in MANAGERS:
-        what = 'metrics_hardware is "dcgm"; rackhand installs it on Debian and Ubuntu, where it manages the driver'
-        step = 'install datacenter-gpu-manager-4 on the host yourself, or set metrics_hardware = "textfile"'
+    ours = settings.driver_manage and settings.driver_source == "nvidia"
+    if not ours or survey.host.distribution not in MANAGERS:
+        what = 'metrics_hardware is "dcgm"; rackhand installs it on Debian and Ubuntu beside NVIDIA\'s driver'
+        step = 'install datacenter-gpu-manager-exporter on the host yourself, or set metrics_hardware = "textfile"'
         yield Problem(code="metrics-dcgm", what=what, where=host, next_step=step)
+
+
+def _unit(survey: Survey, name: str) -> ServiceFacts:
+    return survey.setup.services.get(name, ServiceFacts())

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -80,27 +81,35 @@ def test_an_nvml_that_hangs_is_told_and_not_asked_a_second_time_at_once() -> Non
     assert crashed.answer(10) == metrics.DOWN.format("crashed")
 
 
-def way(found: Survey, **wished: str) -> str:
+def way(found: Survey, **wished: Any) -> str:
     return hardware_metrics.way(found, settings(**wished))
 
 
+def with_unit(name: str, **facts: bool) -> Survey:
+    return survey("l4", setup=setup(services={**setup()["services"], name: {**RUNS, **facts}}))
+
+
 def test_our_page_makes_room_for_an_exporter_of_dcgm() -> None:
-    exported = survey("l4", setup=setup(services={**setup()["services"], "dcgm-exporter": RUNS}))
-    assert (way(survey("l4")), way(exported)) == ("textfile", "off")
-    assert way(exported, metrics_hardware="textfile") == "textfile"
-    assert hardware_metrics.services(survey("l4"), settings(metrics_hardware="dcgm")) == ("nvidia-dcgm",)
+    foreign, packaged = with_unit("dcgm-exporter"), with_unit("nvidia-dcgm-exporter", enabled=False, active=False)
+    assert (way(survey("l4")), way(foreign), way(packaged)) == ("textfile", "off", "dcgm")
+    assert way(packaged, metrics_hardware="textfile") == "textfile"
+    theirs = with_unit("nvidia-dcgm-exporter")
+    assert (way(theirs, driver_manage=False), way(packaged, driver_manage=False)) == ("off", "textfile")
+    assert hardware_metrics.services(packaged, settings()) == ("nvidia-dcgm", "nvidia-dcgm-exporter")
+    assert hardware_metrics.packages(packaged, settings()) == (), "what is there by itself is not added to"
 
 
 def test_dcgm_comes_for_the_cuda_of_the_driver_and_not_twice() -> None:
     wished = settings(metrics_hardware="dcgm")
-    names = ("datacenter-gpu-manager-4-core", "datacenter-gpu-manager-4-cuda13")
+    names = tuple(f"datacenter-gpu-manager-{part}" for part in ("4-core", "4-cuda13", "exporter"))
     assert hardware_metrics.packages(survey("l4"), wished) == names
     assert hardware_metrics.packages(survey("l4", packages__installed=dict.fromkeys(names, "4.5")), wished) == ()
     assert hardware_metrics.packages(survey("l4"), settings()) == ()
 
 
 def test_dcgm_is_refused_where_its_repository_is_not_ours() -> None:
-    wished = settings(metrics_hardware="dcgm", driver_manage=False)
-    assert [each.code for each in hardware_metrics.refusals("gpu-1", survey("l4"), wished)] == ["metrics-dcgm"]
-    there = survey("l4", setup=setup(services={"nvidia-dcgm": RUNS}))
-    assert list(hardware_metrics.refusals("gpu-1", there, wished)) == []
+    for others in ({"driver_manage": False}, {"driver_source": "distribution"}):
+        wished = settings(metrics_hardware="dcgm", **others)
+        assert [each.code for each in hardware_metrics.refusals("gpu-1", survey("l4"), wished)] == ["metrics-dcgm"]
+        assert list(hardware_metrics.refusals("gpu-1", with_unit("nvidia-dcgm-exporter"), wished)) == []
+    assert list(hardware_metrics.refusals("gpu-1", survey("l4"), settings(metrics_hardware="dcgm"))) == []

@@ -42,7 +42,7 @@ class Package:
     @property
     def file_name(self) -> str:
         """Return the name of its .deb."""
-        return f"{self.name}_{self.version}_amd64.deb"
+        return f"{self.name}_{self.version.rpartition(':')[2]}_amd64.deb"
 
     def control(self, installed_kib: int) -> str:
         """Return its control file; `installed_kib` is the size of its payload."""

@@ -104,6 +104,14 @@ def _fabricmanager(root: Path, driver: Driver) -> None:
     _service(root, driver, "nv-fabricmanager", "nvidia-fabricmanager.service")
 
 
+def _dcgm(root: Path, driver: Driver) -> None:
+    _service(root, driver, "nv-hostengine", "nvidia-dcgm.service")
+
+
+def _exporter(root: Path, driver: Driver) -> None:
+    _service(root, driver, "dcgm-exporter", "nvidia-dcgm-exporter.service")
+
+
 def _service(root: Path, driver: Driver, program: str, unit: str) -> None:
     _put(root / "usr/bin" / program, (PARTS / program).read_text().replace("@VERSION@", driver.upstream), mode=0o755)
     _put(root / "usr/lib/systemd/system" / unit, (PARTS / unit).read_text())
@@ -129,6 +137,8 @@ WRITERS: dict[str, Callable[[Path, Driver], None]] = {
     "smi": _smi,
     "persistenced": _persistenced,
     "fabricmanager": _fabricmanager,
+    "dcgm": _dcgm,
+    "exporter": _exporter,
     "pin-branch": lambda root, driver: _pin(root, f"{driver.branch}.*"),
     "pin-version": lambda root, driver: _pin(root, f"{driver.upstream}-*"),
 }
