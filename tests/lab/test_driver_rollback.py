@@ -1,5 +1,6 @@
 """A driver that fails its turn goes back with its release, by the host alone, from the packages stored there."""
 
+import contextlib
 import json
 import subprocess
 import time
@@ -88,18 +89,43 @@ def test_a_driver_that_does_not_load_goes_back_without_a_network(world: World, c
     serves_again(canary, result.host(CANARY))
 
 
-def test_a_host_whose_controller_is_gone_takes_its_driver_back_alone(world: World, canary: LabHost) -> None:
+@contextlib.contextmanager
+def deploying(world: World) -> Iterator[None]:
+    """Run a deploy of the newer branch while the body runs, and kill it then."""
     world.inventory(ONE, **NEWER_BRANCH)
     run = subprocess.Popen(world.command("-y"), cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
-        assert until(lambda: loaded(canary) == NEWEST), "the deploy has changed the driver"
+        yield
     finally:
         run.kill()
         run.wait()
+
+
+def dispossess(host: LabHost) -> None:
+    """Let the host know that the run which holds its servers is no more: another one has the lease."""
+    host.write("/opt/rackhand/lock/lease.json", json.dumps({"run": "another", "expires": time.time() + 3600}))
+
+
+def test_a_power_cut_in_the_middle_of_dpkg_leads_back(world: World, canary: LabHost) -> None:
+    log, begun = canary.rootfs / "var/log/rackhand/driver-install.log", time.time()
+    with deploying(world):
+        assert until(lambda: log.stat().st_mtime > begun and "Unpacking" in log.read_text()), "dpkg is at work"
+        canary.power_cut()
+    canary.power_on()
+    canary.wait_ssh()
+    assert canary.run(["dpkg", "--audit"]).stdout, "packages are half installed"
+    dispossess(canary)
+    assert until(lambda: serving(canary)), "the host went back"
+    stands(canary, NEW)
+    canary.run(["rm", "/opt/rackhand/lock/lease.json"])
+
+
+def test_a_host_whose_controller_is_gone_takes_its_driver_back_alone(world: World, canary: LabHost) -> None:
+    with deploying(world):
+        assert until(lambda: loaded(canary) == NEWEST), "the deploy has changed the driver"
     time.sleep(SETTLES_S)
     canary.run(["rm", "-f", "/sys/module/nvidia/refcnt"])  # from now on the kernel lets no module go
-    canary.run(["rm", "/opt/rackhand/lock/lease.json"])
-    canary.write("/opt/rackhand/lock/lease.json", json.dumps({"run": "another", "expires": time.time() + 3600}))
+    dispossess(canary)
     with boots_of(canary) as boots:
         assert until(lambda: loaded(canary) == NEW and serving(canary)), "the host went back"
     assert len(boots) == 2, "by one reboot of its own"
