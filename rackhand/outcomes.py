@@ -66,7 +66,7 @@ def _host(run: Fleet, host: HostRun, waves: Sequence[WaveOutcome], blocked: bool
         name=host.name,
         status=status,
         gpus=plan.cards if plan else (host.refusal.cards if host.refusal else ""),
-        driver=(host.seen.nvml.driver if host.seen else "") or (plan.driver.version if plan else ""),
+        driver=_driver(host),
         vllm=serves.engine_version if serves else (settings.engine_version if settings else ""),
         model=serves.served_name if serves else (settings.model_name if settings else ""),
         release=serves.id if serves else "",
@@ -96,6 +96,14 @@ def _status(run: Fleet, host: HostRun, blocked: bool) -> HostStatus:
     if not host.finished:
         return HostStatus.INTERRUPTED
     return HostStatus.HEALTHY if any(step.changed for step in host.steps) else HostStatus.UNCHANGED
+
+
+def _driver(host: HostRun) -> str:
+    """Return the driver that the host has now, as far as anybody asked since it changed, or else is to have."""
+    back = went_back(host.result or {})
+    if back is not None:
+        return back.to if back.restored else back.left
+    return (host.seen.nvml.driver if host.seen else "") or (host.plan.driver.version if host.plan else "")
 
 
 def _serves(host: HostRun, status: HostStatus) -> Shelved | None:

@@ -55,6 +55,7 @@ def serves_again(canary: LabHost, report: Mapping[str, Any]) -> None:
     """Check that the host went back by itself, with its driver, and says so."""
     assert report["status"] == "rolled back"
     assert report["turn"]["driver"] == {"left": NEWEST, "to": NEW, "restored": True, "why": ""}
+    assert report["driver"] == NEW
     assert [each["gate"] for each in report["instances"]] == ["passed"]
     assert canary.run(["systemctl", "is-active", "vllm@tiny-0"]).stdout.strip() == "active"
     stands(canary, NEW)
