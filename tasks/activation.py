@@ -113,6 +113,6 @@ def _lacking(host: HostRun) -> Problem | None:
     if found["module"] == version:
         return None
     has = f"{found['module']} instead of {version}" if found["module"] else f"no module of {version}"
-    step = f"install linux-headers-{found['release']} and see 'dkms status' on the host, then run again"
+    step = f"install the headers of {found['release']} and see 'dkms status' on the host, then run again"
     what = f"the kernel {found['release']} boots next and has {has}"
     return Problem(code="module-missing", what=what, where=host.name, next_step=step)

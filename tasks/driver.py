@@ -25,7 +25,7 @@ OURS = ("vllm@*.service", "rackhand-*.service")
 
 
 def stage(host: HostRun) -> Change | None:
-    """Store the driver's packages on the host and have apt simulate their exchange, while everything still serves."""
+    """Store the driver's packages on the host and have their exchange worked out, while everything still serves."""
     driver = host.planned.driver
     packages = driver.packages
     if packages is None or _installed(host.survey(), packages, driver.version):
@@ -168,8 +168,8 @@ def _key_url(packages: DriverSet, settings: Settings) -> str:
     if not packages.repository_url:
         return ""
     mirror, fingerprint = settings.driver_repository_url, settings.driver_key_fingerprint
-    if fingerprint is None or fingerprint == packages.key_fingerprint:
-        name = packages.key_url.rpartition("/")[2]
-    else:
-        name = f"{fingerprint[-8:].lower()}.pub"
+    known = packages.key_url.rpartition("/")[2]
+    ours = fingerprint is None or fingerprint == packages.key_fingerprint
+    name = f"{fingerprint[-8:]}.pub".lower() if fingerprint else known
+    name = known if ours or name == known.lower() else name
     return f"{mirror or packages.repository_url}/{name}"

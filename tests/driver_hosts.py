@@ -19,7 +19,14 @@ SYSTEMS: dict[str, dict[str, str]] = {
     },
     "ubuntu-24.04": {"pretty": "Ubuntu 24.04.3 LTS", "kernel": "6.8.0-90-generic", "meta": "generic"},
     "ubuntu-26.04": {"pretty": "Ubuntu 26.04 LTS", "kernel": "7.0.0-14-generic", "meta": "generic"},
+    "rhel-9.6": {
+        "pretty": "Red Hat Enterprise Linux 9.6 (Plow)", "kernel": "5.14.0-570.62.1.el9_6.x86_64", "meta": "",
+    },
+    "almalinux-10.1": {
+        "pretty": "AlmaLinux 10.1 (Heliotrope Lion)", "kernel": "6.12.0-124.20.1.el10_1.x86_64", "meta": "",
+    },
 }  # fmt: skip
+HEADERS = {"rhel": "kernel-devel-", "almalinux": "kernel-devel-"}
 NO_DRIVER = {"loaded": None, "flavour": "", "library": None, "nouveau": False, "runfile": False}
 SWITCH = {
     "address": "0000:07:00.0", "vendor": "0x10de", "device": "0x22a3", "device_class": "0x068000",
@@ -40,7 +47,7 @@ def ground(system: str, **changes: Any) -> dict[str, Any]:
     return {
         "kernels": [kernel(here["kernel"], here["meta"])],
         "listed": True,
-        "headers_offered": [f"linux-headers-{here['kernel']}"],
+        "headers_offered": [f"{HEADERS.get(system.split('-')[0], 'linux-headers-')}{here['kernel']}"],
         "modules_offered": [f"linux-modules-nvidia-{branch}-server-open-{here['kernel']}" for branch in ("580", "595")],
         "places": ROOMY,
         **changes,
@@ -91,4 +98,6 @@ def set_of(system: str, version: str, **wished: Any) -> dict[str, str]:
     revision = "1" if system.startswith("debian") else "1ubuntu1"
     if wished.get("driver_source") == "distribution":
         revision = f"0ubuntu0.{system.split('-')[1]}.1"
+    if system in ("rhel-9.6", "almalinux-10.1"):
+        return {name: f"3:{version}-1.el{system.split('-')[1].partition('.')[0]}" for name in plan.packages.install}
     return {name: f"{version}-{revision}" for name in plan.packages.install}

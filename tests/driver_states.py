@@ -1,4 +1,4 @@
-"""What hosts have of a driver before we come: the packages of every origin, branch and flavour, as dpkg lists them.
+"""What hosts have of a driver before we come: the packages of every origin, branch and flavour, as they are listed.
 
 Names as on public hosts and in the package lists of the distributions: NVIDIA's for Debian and Ubuntu (before and since
 590), Ubuntu's -server-open and its desktop set, Debian's own.
@@ -32,6 +32,12 @@ SERVER = (
 )  # fmt: skip
 OF_KERNEL = ("linux-modules-nvidia-{b}-server-open-{k}", "linux-objects-nvidia-{b}-server-open-{k}")
 DESKTOP = ("nvidia-driver-580", "nvidia-dkms-580", "libnvidia-compute-580", "nvidia-utils-580", "libnvidia-gl-580")
+RED_HAT = (
+    "nvidia-driver-cuda", "kmod-nvidia-open-dkms", "nvidia-modprobe", "nvidia-persistenced", "nvidia-driver-cuda-libs",
+    "nvidia-kmod-common", "libnvidia-cfg", "libnvidia-gpucomp", "libnvidia-ml",
+)  # fmt: skip
+FUSION = ("akmod-nvidia", "xorg-x11-drv-nvidia", "xorg-x11-drv-nvidia-cuda", "xorg-x11-drv-nvidia-cuda-libs")
+OF_RPM = ("rhel", "almalinux")
 DEBIANS = ("nvidia-driver", "nvidia-kernel-dkms", "nvidia-alternative", "libcuda1", "nvidia-smi", "libnvidia-ml1")
 
 
@@ -39,13 +45,15 @@ def nvidias(system: str, version: str) -> dict[str, str]:
     """Return NVIDIA's packages of a version on a release, with what they bring."""
     if system.startswith("debian"):
         return {name: f"{version}-1" for name in DEBIAN}
+    if system.startswith(OF_RPM):
+        return {name: f"3:{version}-1.el9" for name in RED_HAT}
     names = UBUNTU_580 if version.startswith("580") else UBUNTU_595
     return {name: f"{version}-1ubuntu1" for name in names}
 
 
 def servers(system: str, version: str) -> dict[str, str]:
-    """Return Ubuntu's own packages of a version, ready-built for the kernel of a release; none on Debian."""
-    if system.startswith("debian"):
+    """Return Ubuntu's own packages of a version, ready-built for the kernel of a release; none elsewhere."""
+    if not system.startswith("ubuntu"):
         return {}
     kernel = SYSTEMS[system]["kernel"]
     branch = version.partition(".")[0]
@@ -65,15 +73,19 @@ def proprietary(system: str) -> dict[str, str]:
             "nvidia-kernel-dkms": f"{OLD}-1",
             "nvidia-driver": f"{OLD}-1",
         }
+    if system.startswith(OF_RPM):
+        return {**without(found, "kmod-nvidia-open-dkms"), "kmod-nvidia-latest-dkms": f"3:{OLD}-1.el9"}
     mine = {"nvidia-dkms-580", "nvidia-driver-580", "nvidia-kernel-source-580"}
     kept = without(found, "nvidia-dkms-580-open", "nvidia-kernel-source-580-open")
     return {**kept, **dict.fromkeys(mine, f"{OLD}-1ubuntu1")}
 
 
 def distributions(system: str) -> dict[str, str]:
-    """Return the packages that a release itself offers to people with a screen."""
+    """Return the packages that a release, or RPM Fusion for it, offers to people with a screen."""
     if system.startswith("debian"):
         return dict.fromkeys(DEBIANS, "535.261.03-1~deb12u1")
+    if system.startswith(OF_RPM):
+        return dict.fromkeys(FUSION, "3:580.105.08-1.el9")
     return dict.fromkeys(DESKTOP, f"580.126.09-0ubuntu0.{system.split('-')[1]}.2")
 
 

@@ -17,6 +17,11 @@ from rackhand.catalog.drivers import (
 from rackhand.errors import RackhandError
 
 SBSA = {"aarch64": "sbsa"}
+# kernel-devel-matched keeps the headers beside every later kernel.
+HEADERS: dict[Manager, tuple[str, ...]] = {
+    "apt": ("linux-headers-{kernel}",),
+    "dnf": ("kernel-devel-{kernel}", "kernel-devel-matched-{kernel}"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,10 @@ class DriverSet:
     def ready_built(self, kernel: str) -> tuple[str, ...]:
         """Name the package with the distribution's module for a kernel, or for a kind of kernel; none with dkms."""
         return (self.modules.replace("{kernel}", kernel),) if self.modules and kernel else ()
+
+    def headers(self, kernel: str) -> tuple[str, ...]:
+        """Name the packages with which a module is built for a kernel; what decides is the first."""
+        return tuple(name.replace("{kernel}", kernel) for name in HEADERS[self.manager])
 
     def carries(self, package_version: str, driver_version: str) -> bool:
         """Say whether the package version (580.178.04-1ubuntu1) carries the driver version (580.178.04)."""
@@ -99,7 +108,7 @@ def driver_packages(host: DriverHost, branch_name: str, origin: Origin = Origin.
         module=names.module,
         modules=modules,
     )
-    own = _named(names.beside.get(host.platform, ()), wanted.name)
+    own = _named((*names.beside.get("all", ()), *names.beside.get(host.platform, ())), wanted.name)
     return replace(found, beside=(*found.ready_built(host.flavour), *own))
 
 
@@ -128,7 +137,7 @@ def branches(host: DriverHost, origin: Origin) -> tuple[str, ...]:
 
 def _rows(host: DriverHost) -> list[Repository]:
     rows = driver_book().repositories
-    return [row for row in rows if (row.distribution, row.version) == (host.distribution, host.version)]
+    return [row for row in rows if row.distribution == host.distribution and row.covers(host.version)]
 
 
 def _repository(host: DriverHost, origin: Origin) -> Repository:

@@ -73,6 +73,10 @@ class Repository(Entry):
     packages: str
     first_branch: BranchName
 
+    def covers(self, version: str) -> bool:
+        """Say whether a release is this one or a minor one of it: 9.6 is a 9, and 22.04 no 22.10."""
+        return version == self.version or version.startswith(f"{self.version}.")
+
 
 class PackageSet(Entry):
     """Names of one family of packages for branches `first_branch` to `last_branch`; the YAML explains the fields."""
@@ -83,7 +87,7 @@ class PackageSet(Entry):
     install: Annotated[tuple[str, ...], Field(min_length=1)]
     module: ModuleBuild
     fabric: dict[Platform, tuple[str, ...]] = Field(default_factory=dict)
-    beside: dict[Platform, tuple[str, ...]] = Field(default_factory=dict)
+    beside: dict[Platform | Literal["all"], tuple[str, ...]] = Field(default_factory=dict)
     modules: str = ""
     pinned: Annotated[tuple[str, ...], Field(min_length=1)]
     version_pattern: str

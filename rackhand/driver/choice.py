@@ -23,7 +23,7 @@ IMAGE = "linux-image-"
 def packages(survey: Survey, settings: Settings) -> DriverSet:
     """Return the set of packages for this host; raises RackhandError where there is none."""
     found = driver_packages(_where(survey), branch(survey, settings), Origin(settings.driver_source))
-    _refuse_unknown_key(found, settings)
+    _refuse_unknown_key(found, settings, signed=bool(branches(_where(survey), Origin.DISTRIBUTION)))
     return found
 
 
@@ -89,7 +89,8 @@ def _least(settings: Settings) -> str:
         return ""  # an unknown engine is refused elsewhere
 
 
-def _refuse_unknown_key(found: DriverSet, settings: Settings) -> None:
+def _refuse_unknown_key(found: DriverSet, settings: Settings, *, signed: bool) -> None:
+    """Trust no key that nobody vouches for; `signed` says that the distribution has a driver of its own."""
     if found.key_fingerprint or settings.driver_key_fingerprint or not found.repository_url:
         return
     raise RackhandError(
@@ -97,5 +98,5 @@ def _refuse_unknown_key(found: DriverSet, settings: Settings) -> None:
         f"nobody has published the key that signs NVIDIA's repository for {found.distribution}",
         found.distribution,
         "set driver_key_fingerprint to the key's whole fingerprint, as NVIDIA or your mirror tells it, "
-        "or driver_source = 'distribution'",
+        + ("or driver_source = 'distribution'" if signed else "or install the driver and set driver_manage = False"),
     )

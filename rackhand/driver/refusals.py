@@ -17,6 +17,11 @@ from rackhand.survey import Survey
 OUR_PRIORITY = 1001
 OUR_SOURCE = "/etc/apt/sources.list.d/rackhand-nvidia.sources"
 WHOSE = {Origin.NVIDIA: "NVIDIA's repository", Origin.DISTRIBUTION: "the distribution"}
+PURGE = {"apt": "apt-get purge", "dnf": "dnf remove"}
+CLEAN = {
+    "apt": "apt-get clean; old kernels with apt-get autoremove --purge",
+    "dnf": "dnf clean packages; old kernels with dnf remove --oldinstallonly",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +53,7 @@ def _origin(case: Case) -> Iterator[Problem]:
             "driver-origin",
             f"the driver packages here are of {WHOSE[origin]} ({shown}), those of {WHOSE[case.packages.source]} are "
             "wished, and the two do not mix",
-            f"{stay}purge them on the host first (apt-get purge), then run again",
+            f"{stay}purge them on the host first ({PURGE[case.packages.manager]}), then run again",
         )
 
 
@@ -133,7 +138,7 @@ def _space(case: Case) -> Iterator[Problem]:
                 case,
                 "driver-space",
                 f"a change of the driver needs {need:,} MiB on the disk of {paths}, and {free:,} MiB are free",
-                f"free {need - free:,} MiB there (apt-get clean; old kernels with apt-get autoremove --purge)",
+                f"free {need - free:,} MiB there ({CLEAN[case.packages.manager]})",
             )
 
 

@@ -9,7 +9,9 @@ from rackhand.driver.origin import BRANCH
 from rackhand.remote.dpkg import upstream
 
 # The flavour that a planned open module replaces.
-PROPRIETARY = re.compile(r"nvidia-(dkms|kernel-source|driver|headless[\w-]*?)-\d{3}(-server)?$|nvidia-(kernel-)?dkms$")
+PROPRIETARY = re.compile(
+    r"nvidia-(dkms|kernel-source|driver|headless[\w-]*?)-\d{3}(-server)?$|nvidia-(kernel-)?dkms$|kmod-nvidia-latest-dkms$"
+)
 # Their signatures are those of every branch, and go with their kernel.
 MODULES = re.compile(r"linux-(modules|objects)-nvidia-")
 NAMED = re.compile(r"-(\d{3}\.\d+(?:\.\d+)?)$")

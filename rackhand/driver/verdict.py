@@ -18,6 +18,8 @@ from rackhand.seen import inventory
 from rackhand.settings import Settings
 from rackhand.survey import Survey
 
+CUT_OFF = {"apt": "dpkg", "dnf": "dnf"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -80,7 +82,7 @@ def _for_kernels(ground: Ground, packages: DriverSet) -> Iterator[str]:
         for kernel in known:
             yield from packages.ready_built(kernel.release)
         return
-    yield from (f"linux-headers-{kernel.release}" for kernel in known)
+    yield from (name for kernel in known for name in packages.headers(kernel.release))
     yield from dict.fromkeys(kernel.meta.replace("image", "headers", 1) for kernel in ground.kernels if kernel.meta)
 
 
@@ -104,7 +106,7 @@ def _lines(case: Case, plan: DriverPlan, wrong: list[str]) -> Iterator[str]:
     if case.survey.driver.flavour == "proprietary":
         yield "driver: the proprietary module makes way for the open one"
     if unfinished := case.survey.packages.unfinished:
-        yield f"dpkg was cut off: {', '.join(unfinished[:5])} come first"
+        yield f"{CUT_OFF[packages.manager]} was cut off: {', '.join(unfinished[:5])} come first"
 
 
 def _today(now: float) -> str:

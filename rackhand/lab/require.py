@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from rackhand.errors import RackhandError
@@ -28,18 +29,18 @@ PACKAGES = {
 INSTALL_TIMEOUT_S = 900
 
 
-def missing() -> list[str]:
+def missing(wanted: Mapping[str, str] = PACKAGES) -> list[str]:
     """Return the Debian packages that the outer machine lacks."""
-    return [package for package, proof in PACKAGES.items() if not _present(proof)]
+    return [package for package, proof in wanted.items() if not _present(proof)]
 
 
-def ensure() -> None:
+def ensure(wanted: Mapping[str, str] = PACKAGES) -> None:
     """Install what is missing, as root; otherwise raise lab.root or lab.packages."""
     root()
-    if not missing():
+    if not missing(wanted):
         return
     with lock.exclusive(places.locks() / "packages.lock", INSTALL_TIMEOUT_S):
-        packages = missing()
+        packages = missing(wanted)
         if packages:
             _install(packages)
 

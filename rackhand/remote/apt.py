@@ -114,7 +114,7 @@ def mark(verb: str, names: Sequence[str], log: str, timeout_s: int) -> None:
 
 
 def wait_for_lock(log: str, timeout_s: int) -> int:
-    """Wait until no process holds apt's locks and return the seconds left; name the holder when none are."""
+    """Wait until no process holds a lock of apt, dpkg or rpm; return the seconds left, or name the holder."""
     deadline = time.monotonic() + timeout_s
     while (holder := host.apt_lock_holder()) is not None:
         unit = f", {holder['unit']}" if holder["unit"] else ""
@@ -122,7 +122,8 @@ def wait_for_lock(log: str, timeout_s: int) -> int:
         if time.monotonic() > deadline:
             raise Problem(
                 "apt-locked",
-                f"{who} held apt's lock {holder['path']} for more than {timeout_s} s",
+                f"{who} held {'rpm' if 'rpm' in holder['path'] else 'apt'}'s lock {holder['path']} for more than "
+                f"{timeout_s} s",
                 f"see what it does (ps -fp {holder['pid']} on the host), let it end or stop it, then run again",
             )
         command.say(log, f"waiting for {who}, which holds {holder['path']}")

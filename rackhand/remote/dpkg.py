@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
+STATUS = Path("/var/lib/dpkg/status")
 JOURNAL = Path("/var/lib/dpkg/updates")
 FIELDS = ("Package", "Architecture", "db:Status-Want", "db:Status-Status", "db:Status-Eflag", "Version")
 ABSENT = ("not-installed", "config-files")
@@ -34,6 +35,11 @@ class Package(NamedTuple):
     def torn(self) -> bool:
         """Tell whether nobody knows which files of it are there: dpkg was cut off while it unpacked it."""
         return self.status == "half-installed" or self.flag != "ok"
+
+
+def rules() -> bool:
+    """Say whether this host's packages are dpkg's; rpm's otherwise."""
+    return STATUS.exists()
 
 
 def here() -> list[Package]:

@@ -1,20 +1,15 @@
-"""Get a driver's packages onto the host, and have apt work out their transaction, before anything of it is changed."""
+"""Get a driver's packages onto the host, and have their transaction worked out, before anything of it is changed."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rackhand.remote import (
     apt,
-    command,
     dpkg,
     driver_apply,
     driver_files,
@@ -22,15 +17,13 @@ from rackhand.remote import (
     driver_repair,
     driver_source,
     driver_store,
+    packager,
 )
+from rackhand.remote.exchange import Exchange
 from rackhand.remote.problem import Problem
 
-PREFERENCES = Path("/etc/apt/preferences.d")
-ARCHIVES = Path("/var/cache/apt/archives")
 DRIVER = re.compile(r"\d{3}\.\d+")
 BRANCH = re.compile(r"linux-(?:modules|objects)-nvidia-(\d{3})-")
-# apt-get downloads into the directory where it runs.
-DOWNLOAD = 'cd "$1" && shift && exec apt-get "$@"'
 Wish = Mapping[str, Any]
 
 
@@ -48,7 +41,7 @@ def stage(base: Path, wish: Wish, timeout_s: int) -> dict[str, str]:
     around = _around()
     name = driver_store.find(base, wish["version"], wish["packages"])
     if not name:
-        with driver_files.as_before_on_failure(driver_files.KEYRING, driver_files.SOURCE):
+        with driver_files.as_before_on_failure(driver_files.key_file(), driver_files.source_file()):
             driver_source.follow(wish["repository_url"], wish["key_url"], wish["fingerprint"], _left_s(deadline))
             name = _wished(base, {**wish, **_around()}, deadline)
     here, why = _present(base, {**wish, **around}, _left_s(deadline))
@@ -57,34 +50,32 @@ def stage(base: Path, wish: Wish, timeout_s: int) -> dict[str, str]:
 
 
 def _around() -> dict[str, str]:
-    """Return where apt takes the driver from now."""
-    return {"source": driver_files.read(driver_files.SOURCE), "key": driver_files.read(driver_files.KEYRING)}
+    """Return where the package manager takes the driver from now."""
+    return {"source": driver_files.read(driver_files.source_file()), "key": driver_files.read(driver_files.key_file())}
 
 
 def _mend(base: Path, family: Sequence[str]) -> None:
-    """Let apt look at a host where dpkg was cut off, with the files of whatever it was in the middle of."""
+    """Put in order what was cut off, with the files of whatever the package manager was in the middle of."""
     to = driver_journal.change(base)["to"]
     found = driver_store.sets(base).get(to)
     stored = driver_store.debs(base, to, found) if found else {}
-    driver_repair.mend(family, lambda name: stored.get(name) or driver_repair.archived(name))
+    packager.mend(family, lambda name: stored.get(name) or driver_repair.archived(name))
 
 
 def _wished(base: Path, wish: Wish, deadline: float) -> str:
-    """Store the set that apt chooses for the wished version."""
+    """Store the set that the package manager chooses for the wished version."""
     family, version, url = wish["family"], wish["version"], wish["repository_url"]
-    here = {each.name: each.version for each in dpkg.here() if dpkg.belongs(each.name, family)}
-    named = driver_source.wanted(wish["packages"], sorted(here), version, url)
+    here = {each.name: each.version for each in packager.here() if dpkg.belongs(each.name, family)}
+    named = driver_source.wanted(wish["packages"], sorted(here), version, url, _left_s(deadline))
     gone = [name for name in here if name not in named and _of_another(name, here[name], version)]
-    there = {each.name for each in dpkg.here()}
-    asked = (*wish["beside"], *driver_source.offers(wish["headers"]))
+    there = {each.name for each in packager.here()}
+    asked = (*wish["beside"], *packager.sets().offers(wish["headers"], _left_s(deadline)))
     beside = [name for name in asked if name not in there or dpkg.belongs(name, family)]
-    wanted = [*(f"{name}={entry}" for name, entry in named.items()), *beside, *(f"{name}-" for name in gone)]
-    with _pinned(family, version) as options:
-        flags = [*options, "--simulate", *driver_apply.FLAGS]
-        apt.get([*flags, "install", *wanted], "driver-simulate", _left_s(deadline))
-    simulation = command.read("driver-simulate")
-    driver_apply.refuse_surprises(simulation, family)
-    comes, goes = driver_apply.planned(simulation)
+    pin = driver_files.pin(family, version)
+    wanted = Exchange(named=named, gone=gone, beside=tuple(beside), offline=False, pin=pin)
+    outcome = packager.sets().simulate(wanted, _left_s(deadline))
+    driver_apply.refuse_surprises(outcome, family)
+    comes, goes = outcome
     members = {name: entry for name, entry in here.items() if name not in goes}
     members.update({name: entry for name, entry in comes.items() if dpkg.belongs(name, family)})
     others = {name: entry for name, entry in comes.items() if name not in members}
@@ -102,11 +93,11 @@ def _of_another(name: str, entry: str, version: str) -> bool:
 def _present(base: Path, wish: Wish, timeout_s: int) -> tuple[str, str]:
     """Store what is installed, too; return the set's name, or why there is no way back to it."""
     known = driver_store.installed(base)
-    members = {each.name: each.version for each in dpkg.here() if dpkg.belongs(each.name, wish["family"])}
+    members = {each.name: each.version for each in packager.here() if dpkg.belongs(each.name, wish["family"])}
     if known or not members:
         return known, ""
     versions = sorted({dpkg.upstream(entry) for entry in members.values() if DRIVER.match(dpkg.upstream(entry))})
-    if len(versions) != 1 or any(not each.whole for each in dpkg.here() if each.name in members):
+    if len(versions) != 1 or any(not each.whole for each in packager.here() if each.name in members):
         return "", f"its packages are of several versions or unfinished ({', '.join(versions) or 'none is whole'})"
     folder = driver_store.draft(base)
     try:
@@ -119,7 +110,7 @@ def _present(base: Path, wish: Wish, timeout_s: int) -> tuple[str, str]:
 
 def _content(wish: Wish, version: str, members: Mapping[str, str], beside: Mapping[str, str]) -> dict[str, Any]:
     """Return what set.json says of a set beside its files."""
-    installed = [package.name for package in dpkg.here()]
+    installed = [package.name for package in packager.here()]
     return {
         "version": version,
         "members": dict(members),
@@ -143,37 +134,7 @@ def _collect(base: Path, folder: Path, wanted: Mapping[str, str], timeout_s: int
         else:
             missing[name] = entry
     if missing:
-        _download(folder, missing, timeout_s)
-
-
-def _download(folder: Path, missing: Mapping[str, str], timeout_s: int) -> None:
-    command_line = ["sh", "-c", DOWNLOAD, "sh", str(folder), *apt.OPTIONS, "download"]
-    wanted = [f"{name}={entry}" for name, entry in missing.items()]
-    status, lines = command.run([*command_line, *wanted], "driver-fetch", timeout_s, apt.ENVIRONMENT)
-    for name, entry in missing.items():
-        if any(folder.glob(driver_store.pattern(name, entry))):
-            continue
-        kept = next((each for each in ARCHIVES.glob(driver_store.pattern(name, entry)) if _sound(each)), None)
-        if kept is None:
-            raise apt.explained(status, lines, ["download"], "driver-fetch")
-        shutil.copyfile(kept, folder / kept.name)
-
-
-def _sound(file: Path) -> bool:
-    """Tell whether a package can be read to its end."""
-    done = subprocess.run(["dpkg-deb", "--fsys-tarfile", file], stdout=subprocess.DEVNULL, check=False)
-    return done.returncode == 0
-
-
-@contextlib.contextmanager
-def _pinned(family: Sequence[str], version: str) -> Iterator[list[str]]:
-    """Yield options with which apt sees the new pin in place of ours, which nobody else does yet."""
-    with tempfile.TemporaryDirectory() as folder:
-        for path in PREFERENCES.glob("*"):
-            if path.is_file() and path.name != driver_files.PIN.name:
-                shutil.copy(path, folder)
-        Path(folder, driver_files.PIN.name).write_text(driver_files.pin(family, version))
-        yield ["-o", f"Dir::Etc::PreferencesParts={folder}"]
+        packager.sets().download(folder, missing, timeout_s)
 
 
 def _left_s(deadline: float) -> int:

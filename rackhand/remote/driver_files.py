@@ -1,4 +1,4 @@
-"""The files with which apt is kept from moving the driver by itself: source, key, pin, blacklist."""
+"""The files with which the driver is kept from moving by itself: source, key, apt's pin and blacklist."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import files
+from rackhand.remote import apt_sets, dnf_sets, dpkg, files
 from rackhand.remote.problem import Problem
 
 KEYRING = Path("/usr/share/keyrings/rackhand-nvidia.asc")
 SOURCE = Path("/etc/apt/sources.list.d/rackhand-nvidia.sources")
-PIN = Path("/etc/apt/preferences.d/rackhand-nvidia")
+RPM_KEY = Path("/etc/pki/rpm-gpg/RPM-GPG-KEY-rackhand-nvidia")
+RPM_SOURCE = Path(f"/etc/yum.repos.d/{dnf_sets.REPOSITORY}.repo")
 UNATTENDED = Path("/etc/apt/apt.conf.d/51rackhand-nvidia")
 BLACKLIST = (
     *("^nvidia-", "^libnvidia-", "^libcuda", "^libnvcuvid", "^libnvoptix", "^libnvsdm"),
@@ -26,16 +27,43 @@ MODULES = ("linux-modules-nvidia-*", "linux-objects-nvidia-*", "linux-signatures
 PRIORITY_ALLOWING_DOWNGRADE = 1001
 
 
+def key_file() -> Path:
+    """Return where the key of the driver's repository lies on this host."""
+    return KEYRING if dpkg.rules() else RPM_KEY
+
+
+def source_file() -> Path:
+    """Return the file that names the driver's repository to the package manager of this host."""
+    return SOURCE if dpkg.rules() else RPM_SOURCE
+
+
 def source(repository_url: str) -> str:
-    """Return the entry for a flat repository that our key signs; empty where the distribution's own are enough."""
+    """Return the entry for a repository that our key signs; empty where the distribution's own are enough.
+
+    dnf's is off, so that only we take from it, and says that no module stream is to hide any of its packages.
+    """
     if not repository_url:
         return ""
+    if not dpkg.rules():
+        lines = [f"[{dnf_sets.REPOSITORY}]", "name=NVIDIA's driver, by rackhand", f"baseurl={repository_url}"]
+        lines += ["enabled=0", "gpgcheck=1", f"gpgkey=file://{RPM_KEY}", "module_hotfixes=1", "metadata_expire=1"]
+        return "".join(f"{line}\n" for line in lines)
     return f"Types: deb\nURIs: {repository_url}/\nSuites: /\nSigned-By: {KEYRING}\n"
 
 
 def pin(patterns: Sequence[str], version: str) -> str:
-    """Return preferences that keep packages at one driver version, also against a newer one that is installed."""
+    """Return apt's preferences that keep packages at one driver version, also against a newer one that is installed.
+
+    Empty on hosts of dnf, whose version locks are enough.
+    """
+    if not dpkg.rules():
+        return ""
     return f"Package: {' '.join(patterns)}\nPin: version {version}-*\nPin-Priority: {PRIORITY_ALLOWING_DOWNGRADE}\n"
+
+
+def pinned() -> bool:
+    """Say whether the driver of this host is in our keeping."""
+    return (apt_sets.PIN if dpkg.rules() else RPM_SOURCE).exists()
 
 
 def unattended(members: Sequence[str]) -> str:
@@ -66,12 +94,10 @@ def precompiled(members: Sequence[str]) -> list[str]:
 
 def wanted(found: Mapping[str, Any]) -> dict[Path, str]:
     """Return the files that a set of packages has around it; an empty text is no file."""
-    return {
-        KEYRING: found["key"],
-        SOURCE: found["source"],
-        PIN: found["pin"],
-        UNATTENDED: unattended(sorted(found["members"])),
-    }
+    trusted = {key_file(): found["key"], source_file(): found["source"]}
+    if not dpkg.rules():
+        return trusted
+    return {**trusted, apt_sets.PIN: found["pin"], UNATTENDED: unattended(sorted(found["members"]))}
 
 
 def place(path: Path, text: str) -> None:

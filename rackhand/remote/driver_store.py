@@ -1,6 +1,6 @@
 """Sets of driver packages in a store on this host, so that the driver can change in both directions without a network.
 
-driver/<version>-<digest>/ holds the .deb files of one set and set.json, which says what the set is:
+driver/<version>-<digest>/ holds the files (.deb, .rpm) of one set and set.json, which says what the set is:
 {schema, version, members: {package: version}, beside: {package: version}, files: {file: {sha256, bytes}}, family,
  holds, pin, source, key, services}. `beside` is what the members need and is none of them (headers, a compiler).
 """
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import dpkg, driver_files, files, state
+from rackhand.remote import dpkg, driver_files, files, packager, state
 from rackhand.remote.problem import Problem
 
 FOLDER = "driver"
@@ -79,13 +79,13 @@ def draft(base: Path) -> Path:
 
 
 def keep(base: Path, folder: Path, content: Set) -> str:
-    """Turn a directory of .deb files into a stored set, in one rename, and return its name.
+    """Turn a directory of packages into a stored set, in one rename, and return its name.
 
     The name is the driver's version and what is in the set: the same packages are the same set.
     """
     inside = json.dumps([dict(content["members"]), dict(content["beside"])], sort_keys=True)
     name = f"{content['version']}-{hashlib.sha256(inside.encode()).hexdigest()[:12]}"
-    listed = {path.name: _settled(path) for path in sorted(folder.glob("*.deb"))}
+    listed = {path.name: _settled(path) for path in sorted(folder.iterdir())}
     files.write(folder / RECORD, json.dumps({"schema": SCHEMA, **content, "files": listed}, indent=1, sort_keys=True))
     files.settle(folder)
     final = place(base, name)
@@ -102,15 +102,10 @@ def _settled(path: Path) -> dict[str, Any]:
     return {"sha256": files.sha256(path), "bytes": path.stat().st_size}
 
 
-def pattern(package: str, version: str) -> str:
-    """Return the pattern of a .deb's name as apt writes it."""
-    return f"{package}_{version.replace(':', '%3a')}_*.deb"
-
-
 def copies(base: Path, package: str, version: str) -> Iterator[Path]:
     """Yield files of a package that are in the store already."""
     for name in sets(base):
-        yield from place(base, name).glob(pattern(package, version))
+        yield from place(base, name).glob(packager.sets().pattern(package, version))
 
 
 def adopt(file: Path, folder: Path) -> None:
@@ -124,7 +119,7 @@ def adopt(file: Path, folder: Path) -> None:
 
 def debs(base: Path, name: str, found: Set) -> dict[str, Path]:
     """Return the files of a set by their packages."""
-    return {file.partition("_")[0]: place(base, name) / file for file in found["files"]}
+    return {packager.sets().package_of(file): place(base, name) / file for file in found["files"]}
 
 
 def installed(base: Path) -> str:
@@ -148,7 +143,7 @@ def differences(found: Set) -> list[str]:
 
 def family(found: Set) -> list[dpkg.Package]:
     """Return what is here of the driver, of whichever version."""
-    return [each for each in dpkg.here() if dpkg.belongs(each.name, found["family"])]
+    return [each for each in packager.here() if dpkg.belongs(each.name, found["family"])]
 
 
 def added(found: Set) -> list[dpkg.Package]:
@@ -159,7 +154,7 @@ def added(found: Set) -> list[dpkg.Package]:
 
 def loose(found: Set) -> list[str]:
     """Return in words what does not keep a set where it is: holds and files that are gone or differ."""
-    held = {package.name for package in dpkg.here() if package.want == "hold"}
+    held = {package.name for package in packager.here() if package.want == "hold"}
     off = [f"{name} is not on hold" for name in found["holds"] if name not in held]
     return off + [
         f"{path} differs" for path, text in driver_files.wanted(found).items() if driver_files.read(path) != text

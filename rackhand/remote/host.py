@@ -17,6 +17,8 @@ APT_LOCKS = (
     "/var/lib/dpkg/lock",
     "/var/lib/apt/lists/lock",
     "/var/cache/apt/archives/lock",
+    "/var/lib/rpm/.rpm.lock",
+    "/usr/lib/sysimage/rpm/.rpm.lock",
 )
 LISTEN = "0A"
 
@@ -106,7 +108,7 @@ def process(pid: int) -> dict[str, Any]:
 
 
 def apt_lock_holder() -> dict[str, Any] | None:
-    """Say which process holds one of apt's locks, without taking any."""
+    """Say which process holds one of the locks of apt, dpkg or rpm, without taking any."""
     for path in APT_LOCKS:
         if not Path(path).exists():
             continue

@@ -23,20 +23,28 @@ def here(root: str = "/") -> list[Package]:
     Where a transaction was cut off, a package is there twice: the newer one is complete, and is called `duplicate`.
     `root` is another system's.
     """
-    own, locks = (platform.machine(), "noarch"), _locks()
-    rows = [line.split("\t") for line in output("rpm", *_database(root), "-qa", "--qf", FORMAT).splitlines()]
+    locks = _locks()
     found: dict[str, Package] = {}
-    for name, epoch, version, release, architecture in rows:
-        if architecture not in own:
-            continue
-        entry = evr(epoch, version, release)
-        each = Package(named(name, entry, architecture), architecture, "install", "installed", "ok", entry)
+    for each in _rows(root):
         before = found.get(each.name)
         if before:
-            newest = before if older(entry, before.version) else each
+            newest = before if older(each.version, before.version) else each
             each = newest._replace(status="duplicate")
         found[each.name] = each
     return [each._replace(want="hold") if locked(each, locks) else each for each in found.values()]
+
+
+def leftovers() -> list[Package]:
+    """List the older versions of what is there twice."""
+    newest = {each.name: each.version for each in here()}
+    return [each for each in _rows("/") if newest[each.name] != each.version]
+
+
+def _rows(root: str) -> list[Package]:
+    own = (platform.machine(), "noarch")
+    rows = [line.split("\t") for line in output("rpm", *_database(root), "-qa", "--qf", FORMAT).splitlines()]
+    told = [(name, evr(epoch, version, release), arch) for name, epoch, version, release, arch in rows if arch in own]
+    return [Package(named(name, entry, arch), arch, "install", "installed", "ok", entry) for name, entry, arch in told]
 
 
 def _database(root: str) -> list[str]:
@@ -63,9 +71,19 @@ def _locks() -> list[str]:
 
 def locked(package: Package, locks: list[str]) -> bool:
     """Say whether one of dnf's version locks keeps a package at this very version."""
-    entry = package.version if ":" in package.version else f"0:{package.version}"
-    full = [f"{package.name}-{text}.{package.architecture}" for text in (entry, entry.partition(":")[2])]
-    return any(fnmatchcase(name, lock) for name in full for lock in locks)
+    entry = full(package.version)
+    names = [f"{package.name}-{text}.{package.architecture}" for text in (entry, bare(entry))]
+    return any(fnmatchcase(name, lock) for name in names for lock in locks)
+
+
+def full(entry: str) -> str:
+    """Return a package version with its epoch, also one of zero."""
+    return entry if ":" in entry else f"0:{entry}"
+
+
+def bare(entry: str) -> str:
+    """Return a package version without its epoch."""
+    return entry.partition(":")[2] or entry
 
 
 def older(version: str, other: str) -> bool:

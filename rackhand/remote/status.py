@@ -31,7 +31,7 @@ def status(root: str, packages: list[str], loader: str, nvml_payload: str, probe
         "host": {**host.identity(), "uptime_s": _uptime_s()},
         "resources": host.resources(root),
         "driver": gpu.driver(),
-        "packages": {**gpu.packages(packages), "pinned": driver_files.PIN.exists()},
+        "packages": {**gpu.packages(packages), "pinned": driver_files.pinned()},
         "nvml": gpu.nvml(loader, nvml_payload),
         "reboot": reboot(),
         "release": release,

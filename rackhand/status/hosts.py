@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rackhand import remedies
+from rackhand.compiler import RED_HAT_IDS
 from rackhand.outcome import Problem
 from rackhand.shelf import utc
 from rackhand.status.instances import AGAIN, Standing, span, stand
@@ -131,7 +132,8 @@ def _packages(host: str, seen: Seen) -> Iterator[Problem]:
     loose = sorted(set(seen.packages.installed) - set(seen.packages.held)) if seen.packages.pinned else []
     if loose:
         what = f"packages of the driver are not on hold: {', '.join(loose)}"
-        step = f"{AGAIN}, or: apt-mark hold {' '.join(loose)}"
+        hold = "dnf versionlock add" if seen.host.distribution in RED_HAT_IDS else "apt-mark hold"
+        step = f"{AGAIN}, or: {hold} {' '.join(loose)}"
         yield Problem(code="package-unheld", what=what, where=host, next_step=step)
 
 

@@ -18,6 +18,7 @@ class HostSeen(Frozen):
     pretty: str
     kernel: str
     uptime_s: float
+    distribution: str = ""
 
 
 class PackagesSeen(Frozen):

@@ -16,7 +16,7 @@ import pytest
 from rackhand.catalog import pinned_patterns
 from rackhand.lab import driver_repo
 from rackhand.plan import DriverPlan
-from rackhand.remote import command, dpkg, driver_apply, driver_fetch, driver_files, driver_repair
+from rackhand.remote import apt_sets, command, dpkg, driver_fetch, driver_files, driver_repair
 from tests.driver_hosts import decided, host
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "transactions"
@@ -61,8 +61,8 @@ class Machine:
         monkeypatch.setenv("DPKG_ADMINDIR", str(root / "dpkg"))
         monkeypatch.setattr(command, "LOGS", root / "log")
         monkeypatch.setattr(dpkg, "JOURNAL", root / "dpkg/updates")
-        monkeypatch.setattr(driver_fetch, "PREFERENCES", root / "etc/preferences.d")
-        for module in (driver_fetch, driver_repair):
+        monkeypatch.setattr(apt_sets, "PREFERENCES", root / "etc/preferences.d")
+        for module in (apt_sets, driver_repair):
             monkeypatch.setattr(module, "ARCHIVES", root / "cache/archives")
         monkeypatch.setattr(driver_files, "KEYRING", root / "keys/rackhand-nvidia.asc")
         monkeypatch.setattr(driver_files, "SOURCE", root / "etc/sources.list.d/rackhand-nvidia.sources")
@@ -88,7 +88,7 @@ class Machine:
 
     def simulated(self) -> tuple[dict[str, str], list[str]]:
         """Return what apt said last that it would install, and what it would take away."""
-        return driver_apply.planned(command.read("driver-simulate"))
+        return apt_sets.planned(command.read("driver-simulate"))
 
     def become(self, found: Mapping[str, Mapping[str, str]]) -> None:
         """Have these packages installed, and these alone, as far as dpkg knows."""

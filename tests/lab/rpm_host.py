@@ -1,0 +1,103 @@
+"""A host of the RHEL family that is a directory: its own rpm database, dnf and files, this machine's programs."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from rackhand import payload
+from rackhand.catalog import DriverHost, driver_packages, pinned_patterns
+
+ROOT = "/opt/rackhand"
+REPOSITORIES = ("base", "epel")
+ENTRY = "[{name}]\nname={name}\nbaseurl=file:///repositories/{name}\ngpgcheck=0\n"
+TEXTS = {
+    "etc/os-release": 'ID="rocky"\nVERSION_ID="9.6"\n',
+    "etc/rpm/macros": "%_dbpath /var/lib/rpm\n",
+    "etc/dnf/dnf.conf": "[main]\ngpgcheck=1\nbest=True\nskip_if_unavailable=False\ninstallonly_limit=3\n",
+    "etc/dnf/vars/releasever": "9\n",
+    "etc/dnf/plugins/versionlock.conf": "[main]\nenabled=1\nlocklist=/etc/dnf/plugins/versionlock.list\n",
+    "etc/dnf/plugins/versionlock.list": "",
+}
+PIECES = ("bin", "sbin", "lib", "lib64")
+
+
+class RpmHost:
+    """Such a host at a directory; leave it with `close`."""
+
+    def __init__(self, root: Path, repositories: Path, fingerprint: str) -> None:
+        self.root, self.fingerprint = root, fingerprint
+        for name in ("proc", "dev", "usr", "repositories", "tmp", "run", "var/lib/rpm", "var/log", "var/cache", "opt"):
+            (root / name).mkdir(parents=True)
+        for name in PIECES:
+            (root / name).symlink_to(f"usr/{name}")
+        entries = {f"etc/yum.repos.d/{name}.repo": ENTRY.format(name=name) for name in REPOSITORIES}
+        for path, text in {**TEXTS, **entries}.items():
+            self.write(path, text)
+        for name in ("passwd", "group", "ld.so.cache"):
+            shutil.copy(f"/etc/{name}", root / "etc" / name)
+        self.mounted: list[Path] = []
+        for source, place in (("/usr", "usr"), ("/proc", "proc"), ("/dev", "dev"), (str(repositories), "repositories")):
+            self._mount(source, root / place)
+
+    def _mount(self, source: str, place: Path) -> None:
+        subprocess.run(["mount", "--bind", source, str(place)], check=True)
+        self.mounted.append(place)
+
+    def close(self) -> None:
+        """Let go of this machine's directories, so that removing the host removes nothing else."""
+        for place in reversed(self.mounted):
+            subprocess.run(["umount", str(place)], check=True)
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file."""
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def read(self, path: str) -> str:
+        """Return a file's text."""
+        return (self.root / path).read_text()
+
+    def run(self, command: str) -> str:
+        """Run a shell command and return what it said."""
+        done = subprocess.run(
+            ["chroot", str(self.root), "sh", "-c", command], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """Call our code there as a controller does; return its result or its problem."""
+        command = ["chroot", str(self.root), "/usr/bin/python3", "-c", payload.LOADER]
+        text = payload.pack(name, arguments)
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        return answer.get("problem") or answer["result"]
+
+    def installed(self, prefix: str = "") -> dict[str, str]:
+        """Return the version and release of every package by its name."""
+        listing = self.run("rpm -qa --qf '%{NAME} %{VERSION}-%{RELEASE}\\n'").split("\n")
+        rows = [line.split() for line in listing if line and not line.startswith("gpg-pubkey")]
+        return {name: version for name, version in rows if name.startswith(prefix)}
+
+    def wish(self, version: str, **changes: Any) -> dict[str, Any]:
+        """Return what a controller asks to be staged for a host without NVSwitches."""
+        found = driver_packages(DriverHost(distribution="rocky", version="9.6"), version.partition(".")[0])
+        url = "file:///repositories/nvidia"
+        key = f"{url}/{self.fingerprint[-8:].lower()}.pub"
+        return {
+            "repository_url": url, "key_url": key, "fingerprint": self.fingerprint, "packages": list(found.install),
+            "beside": list(found.beside), "headers": list(found.headers("5.14.0-687.51.1.el9_8.x86_64")),
+            "family": list(pinned_patterns()), "services": [], "version": version, **changes,
+        }  # fmt: skip
+
+    def stage(self, version: str, **changes: Any) -> Any:
+        """Store the packages of a version and of what is installed."""
+        return self.call("driver.stage", root=ROOT, wish=self.wish(version, **changes), timeout_s=120)
+
+    def put(self, version: str) -> Any:
+        """Put a stored version onto the host."""
+        packages = self.wish(version)["packages"]
+        return self.call("driver.put", root=ROOT, run="r1", version=version, packages=packages, timeout_s=120)
