@@ -51,7 +51,7 @@ class PaperHost:
     ledger: list[dict[str, Any]] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     says: dict[str, Any] = field(default_factory=dict)
-    turn_fails: dict[str, str] = field(default_factory=dict)
+    turn_fails: dict[str, Any] = field(default_factory=dict)
     orders: list[dict[str, Any]] = field(default_factory=list)
     no_way_back: str = ""
     ails: list[dict[str, Any]] = field(default_factory=list)
@@ -240,7 +240,7 @@ class PaperHost:
         gate = [{**each, "start_s": 9.5 if each["name"] in started else None} for each in verdicts]
         return {**self._result(order["to"], before), "verdict": "accepted", "gate": gate}
 
-    def _undone(self, why: dict[str, str]) -> dict[str, Any]:
+    def _undone(self, why: dict[str, Any]) -> dict[str, Any]:
         before = self.facts["state"]["current"]
         for unit in self.facts["state"]["instances"]:
             unit["active"] = "active"

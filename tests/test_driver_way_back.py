@@ -1,18 +1,20 @@
 """The machine that deploys sees a driver go back: it waits for the host's reboot, and says what became of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rackhand import undone
+from rackhand import operations, undone
 from rackhand.errors import RackhandError
 from rackhand.order import Order
-from rackhand.outcome import DriverBack
+from rackhand.outcome import DriverBack, HostStatus
 from rackhand.page.page import render
 from rackhand.report_json import from_json, to_json
 from rackhand.report_turns import back_words
+from tests.paper import Deploy, PaperHost
 from tests.upgrades import rolled_back, rollout
 
 RESTORED = {"left": "595.91.07", "to": "580.126.20", "restored": True, "why": ""}
@@ -47,6 +49,22 @@ def test_report_table_and_page_say_it() -> None:
     assert WORDS in render(run)
     assert to_json(run)["hosts"][0]["turn"]["driver"] == RESTORED
     assert from_json(to_json(run)).hosts[0].turn == host.turn
+
+
+@pytest.fixture
+def deploy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Deploy]:
+    yield Deploy(monkeypatch, tmp_path)
+    operations.current_run.cache_clear()
+
+
+@pytest.mark.parametrize("driver", [RESTORED, STAYS])
+def test_the_report_names_the_driver_that_is_there(deploy: Deploy, driver: dict[str, Any]) -> None:
+    host = PaperHost()
+    deploy({"a": host}, "-y")
+    host.turn_fails = {"code": "gate-tokens", "what": "no tokens", "driver": driver}
+    told = deploy({"a": host}, "-y", serve_port=9000).host("a")
+    assert (told.status, told.driver) == (HostStatus.ROLLED_BACK, driver["to" if driver["restored"] else "left"])
+    assert ("driver-not-restored" in [each.code for each in told.problems]) is not driver["restored"]
 
 
 class Line:

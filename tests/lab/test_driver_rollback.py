@@ -5,6 +5,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def serves_again(canary: LabHost, report: Mapping[str, Any]) -> None:
     assert report["turn"]["driver"] == {"left": NEWEST, "to": NEW, "restored": True, "why": ""}
     assert report["driver"] == NEW
     assert [each["gate"] for each in report["instances"]] == ["passed"]
-    assert canary.run(["systemctl", "is-active", "vllm@tiny-0"]).stdout.strip() == "active"
+    assert active(canary)
     stands(canary, NEW)
 
 
@@ -88,6 +89,20 @@ def test_a_driver_that_does_not_load_goes_back_without_a_network(world: World, c
     assert result.problem(CANARY)["code"] == "driver-not-loaded", result.printed
     print(result.printed)
     serves_again(canary, result.host(CANARY))
+
+
+def test_a_host_that_has_to_reboot_for_its_old_driver_is_waited_for(world: World, canary: LabHost) -> None:
+    canary.write(FAULTS, f"fault slow-start 15 driver={NEWEST}\nfault four-tokens driver={NEWEST}\n")
+    with ThreadPoolExecutor() as pool, boots_of(canary) as boots:
+        run = pool.submit(world.deploy, ONE, **NEWER_BRANCH)
+        assert until(lambda: loaded(canary) == NEWEST and active(canary)), "the new release starts"
+        pin_module(canary)
+        result = run.result()
+    print(result.printed)
+    serves_again(canary, result.host(CANARY))
+    assert result.problem(CANARY)["code"] == "gate-tokens"
+    assert len(boots) == 2, "one reboot, of its own"
+    assert "reboot" in [event["phase"] for event in result.host(CANARY)["turn"]["events"]]
 
 
 @contextlib.contextmanager
@@ -125,7 +140,7 @@ def test_a_host_whose_controller_is_gone_takes_its_driver_back_alone(world: Worl
     with deploying(world):
         assert until(lambda: loaded(canary) == NEWEST), "the deploy has changed the driver"
     time.sleep(SETTLES_S)
-    canary.run(["rm", "-f", "/sys/module/nvidia/refcnt"])  # from now on the kernel lets no module go
+    pin_module(canary)
     dispossess(canary)
     with boots_of(canary) as boots:
         assert until(lambda: loaded(canary) == NEW and serving(canary)), "the host went back"
@@ -146,6 +161,15 @@ def test_rollback_takes_the_driver_along_both_ways_from_what_is_stored(world: Wo
         stands(canary, version)
         assert serving(canary)
         assert back.host(CANARY)["driver"] == version
+
+
+def active(host: LabHost) -> bool:
+    return host.run(["systemctl", "is-active", "vllm@tiny-0"]).stdout.strip() == "active"
+
+
+def pin_module(host: LabHost) -> None:
+    """Let the kernel be one that lets no module go, until the next boot."""
+    host.run(["rm", "-f", "/sys/module/nvidia/refcnt"])
 
 
 def serving(host: LabHost) -> bool:
