@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rackhand.remote import driver_journal, turn_driver
+from rackhand.remote import driver_journal, driver_store, gpu, turn_driver
 from tests.drivers_back import LEFT, NEW, OLD, TO, Rebooted, by_reboot, changed, in_vain
 from tests.turn_host import TurnHost, host
 
@@ -115,6 +115,18 @@ def test_where_no_driver_was_changed_none_goes_back(host: TurnHost, kind: str) -
     finish(host)
     assert (host.result()["verdict"], host.result()["driver"]) == ("restored", None)
     assert not (host.root / driver_journal.CHANGE).exists()
+
+
+def test_a_change_that_was_only_announced_is_taken_back_without_a_word(
+    host: TurnHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_store, "installed", lambda _: OLD)
+    monkeypatch.setattr(gpu, "driver", lambda: {"loaded": TO})
+    host.breaks = {"new": "mute"}
+    held(host, lambda host: host.begins("new"))
+    finish(host)
+    assert (host.result()["verdict"], host.result()["driver"]) == ("restored", None)
+    assert not turn_driver.changed(host.root)
 
 
 def test_servers_that_do_not_run_come_back_on_their_own_driver(host: TurnHost) -> None:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import drain, driver_journal, occupancy
+from rackhand.remote import drain, driver_journal, driver_store, gpu, occupancy
 from rackhand.remote.bring import retire
 from rackhand.remote.problem import Problem
 from rackhand.remote.stopping import Stopping
@@ -32,11 +32,20 @@ def put_back(base: Path, log: Log) -> None:
     found = driver_journal.change(base)
     if driver_journal.settled(found):
         return
+    if found["from"] and _untouched(base, found["from"]):
+        driver_journal.go_back(base, log.order["run"])
+        driver_journal.mark(base, driver_journal.DONE)
+        return
     told = {"left": driver_journal.version(found["to"]), "to": driver_journal.version(found["from"])}
     why = _undo(base, log, f"{told['left']} → {told['to']}") if found["from"] else NO_SET
     log.recall(driver={**told, "restored": not why, "why": why})
     if why:
         log.tell("failed", detail=f"driver-not-restored: {why}")
+
+
+def _untouched(base: Path, name: str) -> bool:
+    """Tell whether the change was only announced: the set from before is installed, and loaded."""
+    return driver_store.installed(base) == name and gpu.driver()["loaded"] == driver_journal.version(name)
 
 
 def _undo(base: Path, log: Log, words: str) -> str:
