@@ -11,7 +11,7 @@ from typing import Any
 from rackhand.lab.connector import CHECKOUT
 from tests.lab.deploying import World
 
-STATUS_TIMEOUT_S = 120
+ASK_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +34,44 @@ class Told:
         return [instance["state"] for instance in self.host(name)["instances"]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """One answer of `rackhand verify --json`: its exit status and the document."""
+
+    status: int
+    found: Mapping[str, Any]
+
+    def host(self, name: str) -> Mapping[str, Any]:
+        """Return what is said of one host."""
+        return next(host for host in self.found["hosts"] if host["name"] == f"@lab/{name}")
+
+    def found_on(self, name: str) -> dict[tuple[str, str], bool]:
+        """Return whether each finding of a host blocks, by its code and the address of its GPU."""
+        return {(each["code"], each["gpu"]): each["blocks"] for each in self.host(name)["findings"]}
+
+
 def told(world: World, *words: str) -> Told:
     """Run `rackhand status INVENTORY --json` to its end."""
+    status, found = _asked(world, "status", *words)
+    return Told(status=status, found=found)
+
+
+def verified(world: World, *words: str) -> Verified:
+    """Run `rackhand verify INVENTORY --json` to its end."""
+    status, found = _asked(world, "verify", *words)
+    return Verified(status=status, found=found)
+
+
+def _asked(world: World, command: str, *words: str) -> tuple[int, Mapping[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", "rackhand.cli", "status", str(world.directory / "world.py"), "--json", *words],
+        [sys.executable, "-m", "rackhand.cli", command, str(world.directory / "world.py"), "--json", *words],
         cwd=CHECKOUT,
         env=dict(os.environ),
         capture_output=True,
         text=True,
-        timeout=STATUS_TIMEOUT_S,
+        timeout=ASK_TIMEOUT_S,
         check=False,
     )
     assert "Traceback" not in done.stderr
     assert done.stdout, done.stderr
-    return Told(status=done.returncode, found=json.loads(done.stdout))
+    return done.returncode, json.loads(done.stdout)
