@@ -123,7 +123,7 @@ def test_modules_that_are_stuck_take_a_reboot(world: World, host: LabHost) -> No
 
 
 NOUVEAU, GONE, SPARED = "nouveau", "gone", "spared"
-LATER_KERNEL = "/boot/vmlinuz-99.0.0-later"
+LATER_KERNEL, LATER_MODULES = "/boot/vmlinuz-99.0.0-later", "/lib/modules/99.0.0-later"
 # What a host does whose reboot ends in its firmware: it never comes back by itself.
 POWER_OFF = "[Unit]\nRequires=systemd-poweroff.service\nAfter=systemd-poweroff.service\nAllowIsolate=yes\n"
 
@@ -142,11 +142,14 @@ def test_nouveau_is_ended_by_a_reboot_that_comes_only_once_the_next_kernel_has_t
     one = {NOUVEAU: {"lab_personality": "1xL4"}}
     host.write(LATER_KERNEL, "")
     before = host.boot_id
+    assert "99.0.0-later" in failed(world.deploy(one, driver_version=NEW), NOUVEAU, "kernel-headers")
+    assert versions(host) == {}
+    host.write(f"{LATER_MODULES}/build/Makefile", "")
     line = failed(world.deploy(one, driver_version=NEW), NOUVEAU, "module-missing")
     assert "99.0.0-later boots next and has no module" in line
     assert "reboot (nouveau has the GPUs)" in line
     assert host.boot_id == before
-    host.run(["rm", LATER_KERNEL])
+    host.run(["rm", "-r", LATER_KERNEL, LATER_MODULES])
     with boots_of(host) as boots:
         result = world.deploy(one, driver_version=NEW)
     assert result.status == 0, result.printed
