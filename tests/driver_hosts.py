@@ -41,6 +41,11 @@ def kernel(release: str, meta: str = "", **changes: Any) -> dict[str, Any]:
     return {"release": release, "running": True, "next": True, "package": True, "meta": image, **changes}
 
 
+def ready_built(*kernels: str) -> list[str]:
+    """Return the packages of modules that Ubuntu builds for kernels and for kinds of them."""
+    return [f"linux-modules-nvidia-{branch}-server-open-{kernel}" for branch in ("580", "595") for kernel in kernels]
+
+
 def ground(system: str, **changes: Any) -> dict[str, Any]:
     """Return what a driver would be put onto: a fresh host of a release, whose repositories offer the headers."""
     here = SYSTEMS[system]
@@ -48,7 +53,7 @@ def ground(system: str, **changes: Any) -> dict[str, Any]:
         "kernels": [kernel(here["kernel"], here["meta"])],
         "listed": True,
         "headers_offered": [f"{HEADERS.get(system.split('-')[0], 'linux-headers-')}{here['kernel']}"],
-        "modules_offered": [f"linux-modules-nvidia-{branch}-server-open-{here['kernel']}" for branch in ("580", "595")],
+        "modules_offered": ready_built(here["kernel"], here["meta"]),
         "places": ROOMY,
         **changes,
     }

@@ -17,7 +17,7 @@ from rackhand.driver.verdict import verdict
 from rackhand.plan import DriverPlan
 from rackhand.seen import gpus
 from rackhand.survey import Survey
-from tests.driver_hosts import SYSTEMS, host, kernel
+from tests.driver_hosts import SYSTEMS, host, kernel, ready_built
 from tests.driver_states import states
 from tests.surveys import wishes
 
@@ -55,6 +55,7 @@ SOURCES = ("nvidia", "distribution")
 BRANCHES = (None, "535", "570", "575", *ALL, "999")
 RUNS, COMES = "6.1.0-40-amd64", "6.1.0-41-amd64"
 NONE_OFFERED: dict[str, Any] = {"headers_offered": [], "modules_offered": []}
+OF_OTHERS: dict[str, Any] = {"headers_offered": [], "modules_offered": ready_built("amd64")}
 TWO = [kernel(RUNS, next=False, headers=True), kernel(COMES, "amd64", running=False)]
 FULL_BOOT = [
     {"path": path, "device": number, "free_mib": 9_000 * (path != "/boot")}
@@ -66,7 +67,7 @@ GROUNDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "as it came": ({}, "", ""),
     "no package lists yet": ({"listed": False, **NONE_OFFERED}, "", ""),
     "a full /boot": ({"places": FULL_BOOT}, "driver-space", "driver-space"),
-    "a next kernel without either": ({"kernels": TWO, **NONE_OFFERED}, "kernel-headers", "kernel-module"),
+    "a next kernel without either": ({"kernels": TWO, **OF_OTHERS}, "kernel-headers", "kernel-module"),
     "a kernel of one's own": (
         {"kernels": [kernel("7.1.0-own", package=False, image=True)], **NONE_OFFERED},
         "kernel-headers",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rackhand.driver.ground import Ground
-from rackhand.remote import apt_files, driver_facts, kernels
+from rackhand.remote import apt_files, driver_facts, driver_files, kernels
 
 RUNNING, NEWER = "6.8.0-45-generic", "6.8.0-100-generic"
 STATUS = """Package: {name}
@@ -137,12 +137,14 @@ def test_ready_built_modules_on_offer_are_those_of_the_kernels_that_are_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bootable(tmp_path, RUNNING, NEWER)
-    dpkg(tmp_path, (f"linux-image-{RUNNING}", "6.8.0-45.45"), (f"linux-image-{NEWER}", "6.8.0-100.1"))
-    names = [f"linux-modules-nvidia-580-server-open-{tail}" for tail in (RUNNING, NEWER, "6.8.0-46-generic", "generic")]
+    images = [(f"linux-image-{RUNNING}", "6.8.0-45.45"), (f"linux-image-{NEWER}", "6.8.0-100.1")]
+    dpkg(tmp_path, *images, ("linux-image-virtual", "6"), depends={"linux-image-virtual": f"linux-image-{NEWER}"})
+    kinds = (RUNNING, NEWER, "6.8.0-46-generic", "generic", "generic-hwe-24.04", "aws")
+    names = [f"linux-modules-nvidia-580-server-open-{tail}" for tail in kinds]
     tool = put(tmp_path, "bin/apt-cache", f"#!/bin/sh\necho '{' '.join(names)}' | tr ' ' '\\n'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-    assert ground(tmp_path).modules_offered == (names[1], names[0])
+    assert set(ground(tmp_path).modules_offered) == {*names[:4]} - {names[2]}
     assert [kernel.image for kernel in ground(tmp_path).kernels] == [True, True]
 
 
@@ -224,3 +226,11 @@ def test_pins_of_others_are_read_and_ours_are_left_out(tmp_path: Path) -> None:
         ("nvidia-*", "version 580.95.05-*", 1000),
         ("*", "origin x", -1),
     ]
+
+
+def test_beside_ready_built_modules_whatever_brings_a_newer_kernel_is_held() -> None:
+    kernels_here = ["linux-image-6.8.0-90-generic", "linux-image-unsigned-6.8.0-90-generic"]
+    metas = ["linux-generic", "linux-image-generic", "linux-headers-generic", "linux-virtual", "linux-image-virtual"]
+    built = ["linux-modules-nvidia-580-server-open-generic", "nvidia-utils-580-server"]
+    assert driver_files.holds(built, [*kernels_here, *metas, "gcc"]) == sorted([*built, *metas])
+    assert driver_files.holds(["nvidia-dkms-580-open"], metas) == ["nvidia-dkms-580-open"]

@@ -11,7 +11,7 @@ from rackhand.outcome import Problem
 from rackhand.plan import DriverPlan
 from rackhand.settings import load
 from rackhand.survey import Survey
-from tests.driver_hosts import decided, host, kernel, set_of
+from tests.driver_hosts import decided, host, kernel, ready_built, set_of
 from tests.surveys import state
 
 OLD, NEW, NEXT = "580.126.20", "580.178.04", "595.91.07"
@@ -197,17 +197,32 @@ OF_COMING = f"linux-modules-nvidia-580-server-open-{UBUNTU_COMING}"
 
 
 def test_a_kernel_that_the_distribution_has_no_module_for_yet_is_refused_before_it_boots() -> None:
-    problem = refused(host("ubuntu-24.04", kernels=BOTH, modules_offered=[]), **SIGNED)
+    offered = [*ready_built("6.8.0-90-generic", "generic"), OF_COMING.replace("580", "595")]
+    problem = refused(host("ubuntu-24.04", kernels=BOTH, modules_offered=offered), **SIGNED)
     assert problem.code == "kernel-module"
     assert OF_COMING in problem.what
     assert "boots next" in problem.what
-    other = [name.replace("580", "595") for name in (OF_COMING,)]
-    assert refused(host("ubuntu-24.04", kernels=BOTH, modules_offered=other), **SIGNED).code == "kernel-module"
+
+
+def test_kernels_for_virtual_machines_take_the_modules_of_generic_ones() -> None:
+    virtual = [kernel("6.8.0-90-generic", "virtual")]
+    plan = planned(host("ubuntu-24.04", kernels=virtual), **SIGNED)
+    assert plan.packages is not None
+    assert plan.packages.beside == ("linux-modules-nvidia-580-server-open-generic",)
+    newer = [kernel("6.14.0-37-generic", "virtual-hwe-24.04")]
+    problem = refused(host("ubuntu-24.04", kernels=newer), **SIGNED)
+    assert "linux-modules-nvidia-580-server-open-generic-hwe-24.04" in problem.what
+
+
+def test_a_kind_of_kernel_that_the_distribution_builds_no_modules_for_is_refused() -> None:
+    problem = refused(host("ubuntu-24.04", kernels=[kernel("6.8.0-1040-kvm", "kvm")]), **SIGNED)
+    assert problem.code == "kernel-flavour"
+    assert "there is no linux-modules-nvidia-580-server-open-kvm" in problem.what
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"modules_offered": [OF_COMING]}, {"modules_offered": [], "listed": False}],
+    [{"modules_offered": ready_built(UBUNTU_COMING, "generic")}, {"modules_offered": [], "listed": False}],
     ids=["on offer", "no package lists yet"],
 )
 def test_ready_built_modules_come_for_every_kernel_of_the_distribution_that_is_here(changes: dict[str, Any]) -> None:

@@ -109,7 +109,7 @@ def driver_packages(host: DriverHost, branch_name: str, origin: Origin = Origin.
         modules=modules,
     )
     own = _named((*names.beside.get("all", ()), *names.beside.get(host.platform, ())), wanted.name)
-    return replace(found, beside=(*found.ready_built(host.flavour), *own))
+    return replace(found, beside=(*found.ready_built(_kind(names, host.flavour)), *own))
 
 
 def pinned_patterns() -> tuple[str, ...]:
@@ -194,6 +194,12 @@ def _fabric(repository: Repository, names: PackageSet, platform: Platform) -> tu
         what = f"the driver packages of {repository.name} itself lack what this platform ({platform}) needs"
         raise RackhandError("driver-fabric", what, repository.name, "set driver_source = 'nvidia'")
     return names.fabric[platform]
+
+
+def _kind(names: PackageSet, flavour: str) -> str:
+    """Return the kind of kernel for which modules are built in place of one (virtual-hwe-24.04: generic-hwe-24.04)."""
+    kind, dash, release = flavour.partition("-")
+    return f"{names.kinds.get(kind, kind)}{dash}{release}"
 
 
 def _named(patterns: tuple[str, ...], branch_name: str) -> tuple[str, ...]:

@@ -89,6 +89,7 @@ class PackageSet(Entry):
     fabric: dict[Platform, tuple[str, ...]] = Field(default_factory=dict)
     beside: dict[Platform | Literal["all"], tuple[str, ...]] = Field(default_factory=dict)
     modules: str = ""
+    kinds: dict[str, str] = Field(default_factory=dict)
     pinned: Annotated[tuple[str, ...], Field(min_length=1)]
     version_pattern: str
 

@@ -88,16 +88,20 @@ def _kernel(case: Case) -> Iterator[Problem]:
 
 
 def _ready_built(case: Case, kernel: Kernel) -> Iterator[Problem]:
-    if not kernel.meta:
+    ground = case.survey.ground
+    known = {*ground.modules_offered, *ground.packages}
+    kind = {name for name in case.packages.beside if name.startswith(case.packages.modules.partition("{")[0])}
+    if not kernel.meta or (ground.listed and not kind <= known):
+        what = f"there is no {', '.join(kind)}" if kernel.meta else "no installed package linux-image-… follows it"
         yield _problem(
             case,
             "kernel-flavour",
-            f"no installed package linux-image-… follows the kernel {kernel.release}, and the distribution builds "
-            "modules for kernels that one follows",
-            "install the one of this kind of kernel (linux-image-generic), or set driver_source = 'nvidia'",
+            f"the distribution builds no modules for the kernel {kernel.release} and those that follow it: {what}",
+            "install a kernel that it builds them for (linux-image-generic), or set driver_source = 'nvidia'",
         )
-    missing = lacking(kernel, case.survey.ground, case.packages)
-    if kernel.meta and missing:
+        return
+    missing = {*case.packages.ready_built(kernel.release)} - known
+    if ground.listed and missing:
         yield _problem(
             case,
             "kernel-module",

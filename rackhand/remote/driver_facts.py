@@ -22,6 +22,9 @@ APART = re.compile(r"(lib)?nvidia-(container|egl|vaapi|driver-pinning|driver-ass
 # The keys with which dkms signs what it builds: Ubuntu's, Debian's.
 KEYS = ("var/lib/shim-signed/mok/MOK.der", "var/lib/dkms/mok.pub")
 READY_BUILT = "linux-modules-nvidia-"
+BUILT_FOR = re.compile(r"linux-modules-nvidia-\d+(?:-server)?(?:-open)?-(.+)")
+# Kernels for virtual machines are generic ones, and their modules are named so.
+GENERIC = ("virtual", "generic")
 QUIET = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
 FIELDS = ("db:Status-Status", "Package", "Version", "Depends")
 SHORT_S = 30
@@ -67,7 +70,7 @@ def _told(root: str, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "packages": {row.name: row.version for row in rows if _driver(row.name) and row.status != "config-files"},
         "listed": any(Path(root, "var/lib/apt/lists").glob("*Packages*")),
         "headers_offered": _offered([name for kernel in found for name in _missing_headers(kernel)]),
-        "modules_offered": _ready_built([str(kernel["release"]) for kernel in found if kernel["package"]]),
+        "modules_offered": _ready_built(found),
         "sources": apt_files.sources(root),
         "preferences": apt_files.preferences(root),
     }
@@ -103,10 +106,13 @@ def _offered(names: Sequence[str]) -> list[str]:
     return sorted({line.split("|")[0].strip() for line in listing.splitlines() if line.count("|") >= 2})
 
 
-def _ready_built(releases: Sequence[str]) -> list[str]:
-    """Return the packages that the distribution built for these kernels, of whichever branch."""
-    listing = _output("apt-cache", *QUIET, "pkgnames", READY_BUILT) if releases else ""
-    return sorted(name for name in listing.split() if name.endswith(tuple(f"-{release}" for release in releases)))
+def _ready_built(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the packages that the distribution built for these kernels and their kinds, of whichever branch."""
+    known = [kernel for kernel in found if kernel["package"]]
+    kinds = {str(kernel["meta"]).removeprefix("linux-image-") for kernel in known if kernel["meta"]}
+    names = {*(str(kernel["release"]) for kernel in known), *kinds, *(kind.replace(*GENERIC, 1) for kind in kinds)}
+    listing = _output("apt-cache", *QUIET, "pkgnames", READY_BUILT) if names else ""
+    return sorted(name for name in listing.split() if (built := BUILT_FOR.match(name)) and built[1] in names)
 
 
 def _place(root: str, name: str) -> dict[str, Any]:

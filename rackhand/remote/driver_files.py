@@ -22,6 +22,7 @@ BLACKLIST = (
 # A module that was built elsewhere fits one kernel: the kernel moves only with it.
 KERNEL = ("^linux-image-", "^linux-headers-", "^linux-modules-", "^linux-generic")
 PRECOMPILED = "linux-modules-nvidia-"
+IMAGE = "linux-image-"
 # Of what belongs to a driver, what carries the versions of kernels.
 MODULES = ("linux-modules-nvidia-*", "linux-objects-nvidia-*", "linux-signatures-nvidia-*")
 PRIORITY_ALLOWING_DOWNGRADE = 1001
@@ -75,15 +76,18 @@ def unattended(members: Sequence[str]) -> str:
 
 
 def holds(members: Sequence[str], installed: Sequence[str]) -> list[str]:
-    """Name what goes on hold: every member, and the kernel's meta packages that precompiled modules follow.
+    """Name what goes on hold: every member, and beside modules that were built elsewhere every kernel's meta packages.
 
-    Of linux-modules-nvidia-580-server-open-generic these are linux-generic, linux-image-generic, linux-headers-generic.
+    Whichever of those brought a newer kernel (linux-generic, linux-image-generic, linux-headers-generic), it would boot
+    next, and without a module.
     """
-    metas = []
-    for image in (name for name in installed if name.startswith("linux-image-")):
-        kernel = image[len("linux-image-") :]
-        if not kernel[:1].isdigit() and any(name.endswith(f"-{kernel}") for name in precompiled(members)):
-            metas += [f"linux-{kernel}", image, f"linux-headers-{kernel}"]
+    kinds = [name[len(IMAGE) :] for name in installed if name.startswith(IMAGE)] if precompiled(members) else []
+    metas = [
+        name
+        for kind in kinds
+        if not kind.startswith("unsigned-") and not kind[:1].isdigit()
+        for name in (f"linux-{kind}", f"{IMAGE}{kind}", f"linux-headers-{kind}")
+    ]
     return sorted({*members, *(name for name in metas if name in installed)})
 
 
