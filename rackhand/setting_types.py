@@ -26,7 +26,7 @@ MigProfileName = Annotated[
 ]
 MigByCard = Annotated[
     dict[str, Literal["off"] | Annotated[list[MigProfileName], Field(min_length=1)]],
-    Field(description="a dictionary from part of a card's name, a PCI address or 'all' to 'off' or a list of profiles"),
+    Field(description="a dictionary from part of a card's name, a PCI address or 'all' to 'off' or to ['3g.71gb', …]"),
 ]
 Share = Annotated[float, Field(ge=0.05, le=0.95)]
 Scalar = bool | int | float | str
