@@ -65,7 +65,10 @@ def _managed(host: str, survey: Survey, settings: Settings) -> Verdict:
     plan = replace(plan, stops=tuple(_stopped(survey, way.way is not Way.NOTHING)) if changes else ())
     said = words.words(case, inventory(survey), wrong, way, tuple(_lines(case, plan, wrong)))
     stops = (f"driver: {', '.join(plan.stops)} stop meanwhile",) if plan.stops else ()
-    warned = tuple(words.warnings(branch(packages.branch), _today(survey.state.now)))
+    warned = (
+        *words.warnings(branch(packages.branch), _today(survey.state.now)),
+        *(() if changes else words.ahead(case)),
+    )
     problems = tuple(refusals(case, installs=bool(wrong))) if changes else ()
     return Verdict(plan=replace(plan, words=(*said, *stops), warnings=warned), problems=problems)
 

@@ -48,3 +48,14 @@ def warnings(branch: Branch, today: str) -> Iterator[str]:
         yield f"driver branch {branch.name} is a new-feature branch: NVIDIA promises no end of its support"
     if branch.support_ends is not None and today > branch.support_ends.isoformat():
         yield f"driver branch {branch.name}: NVIDIA's support ended on {branch.support_ends}"
+
+
+def ahead(case: Case) -> Iterator[str]:
+    """Warn of a next kernel without this driver's module, where nothing is going to change that."""
+    kernel, packages = case.survey.ground.coming, case.packages
+    if kernel is None or kernel.running or kernel.module == case.version:
+        return
+    built = packages.ready_built(kernel.release)
+    cure = f"apt-get install {built[0]}" if built else f"dkms autoinstall -k {kernel.release}"
+    has = f"the module of {kernel.module}" if kernel.module else "no nvidia module"
+    yield f"the kernel {kernel.release} boots next and has {has}: a reboot would end without this driver ({cure})"
