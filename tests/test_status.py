@@ -194,6 +194,9 @@ def test_how_the_last_order_ended_is_told_until_one_goes_well() -> None:
     (note,) = standing(changes={"last": last}).notes
     assert note.what.endswith(f"UTC to {digest('a', 2)}) ended restored: 4 of 5 [gate-tokens]")
     assert notes({"last": {**last, "verdict": "accepted"}}) == []
+    driver = {"left": "595.91.07", "to": "580.126.20", "restored": True, "why": ""}
+    (note,) = standing(changes={"last": {**last, "driver": driver}}).notes
+    assert note.what.endswith("; driver rolled back 595.91.07 → 580.126.20")
     assert notes({"last": last, "order": ORDER}) == ["order-open"]
 
 

@@ -184,7 +184,8 @@ def _last(host: str, seen: Seen) -> Iterator[Problem]:
     last = seen.last
     if last is not None and last.verdict in IN_VAIN and seen.order is None:
         why = f": {last.what} [{last.code}]" if last.what else ""
-        what = f"the last order (run {last.run}, {utc(last.at)} UTC{_to(last.to)}) ended {last.verdict}{why}"
+        driver = f"; {last.driver.words}" if last.driver else ""
+        what = f"the last order (run {last.run}, {utc(last.at)} UTC{_to(last.to)}) ended {last.verdict}{why}{driver}"
         yield Problem(code="turn-failed", what=what, where=host, next_step="see the report of that run")
 
 

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator
 from rackhand.frozen import Frozen, validated
 from rackhand.gpu_facts import Nvml
 from rackhand.lease import Lease, OpenOrder
+from rackhand.outcome import DriverBack
 from rackhand.shelf import Shelved
 from rackhand.survey import DriverFacts, Resources
 
@@ -112,7 +113,7 @@ class HaproxySeen(Frozen):
 
 
 class LastSeen(Frozen):
-    """How the last order ended."""
+    """How the last order ended; `driver` is set where that had to go back as well."""
 
     run: str
     verdict: str
@@ -120,6 +121,7 @@ class LastSeen(Frozen):
     what: str = ""
     to: str = ""
     at: float = 0.0
+    driver: DriverBack | None = None
 
 
 class Seen(Frozen):
