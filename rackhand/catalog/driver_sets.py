@@ -17,11 +17,9 @@ from rackhand.catalog.drivers import (
 from rackhand.errors import RackhandError
 
 SBSA = {"aarch64": "sbsa"}
-# kernel-devel-matched keeps the headers beside every later kernel.
-HEADERS: dict[Manager, tuple[str, ...]] = {
-    "apt": ("linux-headers-{kernel}",),
-    "dnf": ("kernel-devel-{kernel}", "kernel-devel-matched-{kernel}"),
-}
+HEADERS: dict[Manager, str] = {"apt": "linux-headers-{kernel}", "dnf": "kernel-devel-{kernel}"}
+# Keeps the headers beside every later kernel; apt's goes by the kind of kernel.
+FOLLOWS = "kernel-devel-matched-{kernel}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +54,18 @@ class DriverSet:
         """Name the package with the distribution's module for a kernel, or for a kind of kernel; none with dkms."""
         return (self.modules.replace("{kernel}", kernel),) if self.modules and kernel else ()
 
-    def headers(self, kernel: str) -> tuple[str, ...]:
-        """Name the packages with which a module is built for a kernel; what decides is the first."""
-        return tuple(name.replace("{kernel}", kernel) for name in HEADERS[self.manager])
+    def headers(self, kernel: str) -> str:
+        """Name the package with which a module is built for a kernel."""
+        return HEADERS[self.manager].replace("{kernel}", kernel)
+
+    def follows(self, kernel: str, meta: str) -> str:
+        """Name the package that brings the headers of later kernels; empty where nobody knows it.
+
+        `meta` is apt's package that follows this kind of kernel.
+        """
+        if self.manager == "dnf":
+            return FOLLOWS.replace("{kernel}", kernel)
+        return meta.replace("image", "headers", 1)
 
     def carries(self, package_version: str, driver_version: str) -> bool:
         """Say whether the package version (580.178.04-1ubuntu1) carries the driver version (580.178.04)."""

@@ -9,6 +9,6 @@ def lacking(kernel: Kernel, ground: Ground, packages: DriverSet) -> tuple[str, .
     if packages.module == "precompiled":
         missing = {*packages.ready_built(kernel.release)} - {*ground.modules_offered, *ground.packages}
         return tuple(sorted(missing)) if ground.listed else ()
-    name = packages.headers(kernel.release)[0]
+    name = packages.headers(kernel.release)
     hopeless = name not in ground.headers_offered and ground.listed if kernel.package else kernel.image
     return (name,) if hopeless and not kernel.headers else ()

@@ -85,8 +85,9 @@ def _for_kernels(ground: Ground, packages: DriverSet) -> Iterator[str]:
         for kernel in known:
             yield from packages.ready_built(kernel.release)
         return
-    yield from (name for kernel in known for name in packages.headers(kernel.release))
-    yield from dict.fromkeys(kernel.meta.replace("image", "headers", 1) for kernel in ground.kernels if kernel.meta)
+    yield from (packages.headers(kernel.release) for kernel in known)
+    last = [kernel for kernel in ground.kernels if kernel.meta or (kernel.package and kernel.next)]
+    yield from dict.fromkeys(name for each in last if (name := packages.follows(each.release, each.meta)))
 
 
 def _lines(case: Case, plan: DriverPlan, wrong: list[str]) -> Iterator[str]:

@@ -36,6 +36,7 @@ def begin():
     base.conf.assumeyes = True
     base.conf.install_weak_deps = False
     base.conf.clean_requirements_on_remove = False
+    base.conf.installonly_limit = 0
     base.conf.best = True
     base.conf.disable_excludes = ["all"]
     base.conf.substitutions.update_from_etc("/")

@@ -18,6 +18,7 @@ from rackhand.remote.exchange import Exchange, Outcome
 REPOSITORY = "rackhand-nvidia"
 PROGRAM = Path("/usr/bin/dnf")
 ERASE_S = 300
+FOLLOWS = re.compile(r"(kernel-devel-matched)-(.+)\.[^.]+$")
 
 
 def simulate(wish: Exchange, timeout_s: int) -> Outcome:
@@ -36,8 +37,16 @@ def carry_out(wish: Exchange, timeout_s: int) -> None:
 
 def _wished(wish: Exchange) -> dict[str, Any]:
     named = [] if wish.offline else [_spec(name, entry) for name, entry in wish.named.items()]
-    words = {"install": [*named, *wish.beside], "files": [str(file) for file in wish.files], "remove": wish.gone}
+    there = {each.name: each.version for each in rpm.here()}
+    beside = [name for name in wish.beside if not _newer_there(name, there)]
+    words = {"install": [*named, *beside], "files": [str(file) for file in wish.files], "remove": wish.gone}
     return {**words, "online": not wish.offline}
+
+
+def _newer_there(name: str, there: Mapping[str, str]) -> bool:
+    """Say whether what follows the newest kernel is at that kernel or beyond: it is not to go back to an older one."""
+    found = FOLLOWS.match(name)
+    return found is not None and found[1] in there and not rpm.older(there[found[1]], found[2])
 
 
 def _spec(name: str, entry: str) -> str:
@@ -70,7 +79,8 @@ def offers(names: Sequence[str], timeout_s: int) -> dict[str, list[str]]:
     lines = _dnf("offers", "driver-offers", timeout_s, online=True, names=list(names))
     found: dict[str, list[str]] = {}
     for name, entry, architecture in (line.split()[1:4] for line in lines if line.startswith("= ")):
-        entries = found.setdefault(rpm.named(name, entry, architecture), [])
+        full = f"{name}-{rpm.bare(entry)}.{architecture}"
+        entries = found.setdefault(full if full in names else name, [])
         place = next((at for at, each in enumerate(entries) if rpm.older(each, entry)), len(entries))
         entries.insert(place, entry)
     return {name: found[name] for name in names if name in found}

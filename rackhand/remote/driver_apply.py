@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rackhand.remote import apt, command, dpkg, driver_files, driver_repair, driver_store, packager
+from rackhand.remote import apt, command, dpkg, driver_files, driver_repair, driver_store, packager, rpm_facts
 from rackhand.remote.driver_store import Set
 from rackhand.remote.exchange import Exchange, Outcome
 from rackhand.remote.problem import Problem
@@ -24,12 +24,16 @@ def simulated(base: Path, name: str, timeout_s: int) -> None:
 
 
 def refuse_surprises(outcome: Outcome, family: Sequence[str]) -> None:
-    """Refuse a transaction that would take away, or move back, what does not belong to the driver."""
+    """Refuse a transaction that would take away, or move back, what does not belong to the driver, or bring a kernel.
+
+    dkms of EPEL wants headers that match a kernel: where those of no kernel here are on offer, dnf takes the newest.
+    """
     there = {each.name: each.version for each in packager.here()}
     others = {
         name: version for name, version in outcome.comes.items() if not dpkg.belongs(name, family) and name in there
     }
     words = [f"remove {name}" for name in outcome.goes if not dpkg.belongs(name, family)]
+    words += [f"install the kernel {name}" for name in outcome.comes if name.startswith(rpm_facts.KERNEL)]
     words += [
         f"move {name} back from {there[name]} to {version}"
         for name, version in others.items()

@@ -13,7 +13,7 @@ from rackhand.remote.dpkg import Package, output
 LOCKS = Path("/etc/dnf/plugins/versionlock.list")
 FORMAT = "%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\n"
 # Several versions of these are there at a time: each is a package of its own, as the others write it into their names.
-SIDE_BY_SIDE = re.compile(r"kernel(-(core|modules|modules-core|modules-extra|devel|devel-matched))?$")
+SIDE_BY_SIDE = re.compile(r"kernel(-(core|modules|modules-core|modules-extra|devel))?$")
 PART = re.compile(r"[0-9]+|[a-zA-Z]+|~|\^")
 
 

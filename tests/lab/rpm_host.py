@@ -26,8 +26,8 @@ PIECES = ("bin", "sbin", "lib", "lib64")
 class RpmHost:
     """Such a host at a directory; leave it with `close`."""
 
-    def __init__(self, root: Path, repositories: Path, fingerprint: str) -> None:
-        self.root, self.fingerprint = root, fingerprint
+    def __init__(self, root: Path, repositories: Path, fingerprint: str, kernel: str) -> None:
+        self.root, self.fingerprint, self.kernel = root, fingerprint, kernel
         for name in ("proc", "dev", "usr", "repositories", "tmp", "run", "var/lib/rpm", "var/log", "var/cache", "opt"):
             (root / name).mkdir(parents=True)
         for name in PIECES:
@@ -86,10 +86,11 @@ class RpmHost:
         """Return what a controller asks to be staged for a host without NVSwitches."""
         found = driver_packages(DriverHost(distribution="rocky", version="9.6"), version.partition(".")[0])
         url = "file:///repositories/nvidia"
+        headers = [found.headers(self.kernel), found.follows(self.kernel, "")]
         key = f"{url}/{self.fingerprint[-8:].lower()}.pub"
         return {
             "repository_url": url, "key_url": key, "fingerprint": self.fingerprint, "packages": list(found.install),
-            "beside": list(found.beside), "headers": list(found.headers("5.14.0-687.51.1.el9_8.x86_64")),
+            "beside": list(found.beside), "headers": headers,
             "family": list(pinned_patterns()), "services": [], "version": version, **changes,
         }  # fmt: skip
 

@@ -12,7 +12,7 @@ PACKAGES = {
     "createrepo-c": "createrepo_c",
 }
 VERSIONS = ("580.95.05", "580.126.20", "595.71.05")
-KERNEL = "5.14.0-687.51.1.el9_8"
+KERNEL, NEWER_KERNEL = "5.14.0-687.51.1.el9_8", "5.14.0-690.1.1.el9_8"
 # NVIDIA's packages carry an epoch; those of the fabric do not, nor the distribution in their release.
 DRIVER: Mapping[str, str] = {
     "nvidia-driver-cuda": "nvidia-driver-cuda-libs = {full}, nvidia-kmod-common = {full}, nvidia-persistenced = {full}",
@@ -53,6 +53,25 @@ Emulated; holds nothing.
 %files -n {name}
 """
 
+STREAM = """\
+---
+document: modulemd
+version: 2
+data:
+  name: nvidia-driver
+  stream: "{branch}-open"
+  version: 1
+  context: "0"
+  arch: x86_64
+  summary: emulated
+  description: Emulated; holds nothing.
+  license: {{module: [MIT]}}
+  profiles: {{default: {{rpms: [nvidia-driver-cuda]}}}}
+  artifacts:
+    rpms:
+{artifacts}...
+"""
+
 
 def build(home: Path) -> str:
     """Put the repositories nvidia, base and epel below a directory and return the fingerprint of the key of nvidia."""
@@ -63,8 +82,8 @@ def build(home: Path) -> str:
         _build(home / "nvidia", "fabric", ("0", version, "1"), dict.fromkeys(FABRIC, ""))
     for folder, rows in (("base", BASE), ("epel", EPEL)):
         _build(home / folder, folder, ("0", "1.0", "1.el9"), {name: _requires(needs) for name, needs in rows.items()})
-    version, _, release = KERNEL.partition("-")
-    _build(home / "base", "kernel", ("0", version, release), dict(_kernel(version, release)))
+    for version, _, release in (each.partition("-") for each in (KERNEL, NEWER_KERNEL)):
+        _build(home / "base", "kernel", ("0", version, release), dict(_kernel(version, release)))
     files = [str(path) for path in sorted((home / "nvidia").glob("*.rpm"))]
     signer = {"__gpg": "/usr/bin/gpg", "_gpg_name": key.fingerprint, "_gpg_path": home / "signing"}
     names = [word for name, value in signer.items() for word in ("--define", f"{name} {value}")]
@@ -72,6 +91,8 @@ def build(home: Path) -> str:
     (home / "nvidia" / f"{key.fingerprint[-8:].lower()}.pub").write_text(key.public)
     for folder in ("nvidia", "base", "epel"):
         shell.run(["createrepo_c", "--quiet", str(home / folder)])
+    (home / "modules.yaml").write_text("".join(map(_stream, VERSIONS[1:])))
+    shell.run(["modifyrepo_c", "--mdtype=modules", str(home / "modules.yaml"), str(home / "nvidia/repodata")])
     return key.fingerprint
 
 
@@ -80,6 +101,13 @@ def _driver(version: str) -> dict[str, str]:
     found = {name: _requires(needs.format(full=f"3:{version}")) for name, needs in DRIVER.items()}
     module = f"Provides: nvidia-kmod = 3:{version}\nConflicts: nvidia-kmod\n"
     return {name: text + (module if name.startswith("kmod-") else "") for name, text in found.items()}
+
+
+def _stream(version: str) -> str:
+    """Return the module stream of a version's branch; the newest is the default one, as in NVIDIA's directory."""
+    branch = version.partition(".")[0]
+    artifacts = "".join(f"    - {name}-3:{version}-1.el9.x86_64\n" for name in DRIVER)
+    return STREAM.format(branch=branch, artifacts=artifacts)
 
 
 def _kernel(version: str, release: str) -> Iterator[tuple[str, str]]:

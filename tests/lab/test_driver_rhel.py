@@ -26,9 +26,9 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def host(repositories: tuple[Path, str], tmp_path: Path) -> Iterator[RpmHost]:
     """Yield a host with a kernel and nothing else; unused repositories can be renamed away in it."""
     home, fingerprint = repositories
-    made = RpmHost(tmp_path / "host", home, fingerprint)
+    made = RpmHost(tmp_path / "host", home, fingerprint, RELEASE)
     try:
-        made.run("dnf --quiet --assumeyes install kernel-core")
+        made.run(f"dnf --quiet --assumeyes install kernel-core-{RELEASE}")
         yield made
     finally:
         made.close()
@@ -111,12 +111,47 @@ def test_another_package_that_would_go_with_the_old_driver_is_a_refusal_before_a
     assert driven.installed() == before
 
 
+def test_a_kernel_that_would_come_along_is_a_refusal(host: RpmHost) -> None:
+    refused = host.stage(NEW, headers=[])
+    assert refused["code"] == "driver-transaction", refused
+    assert f"install the kernel kernel-core-{rpm_repository.NEWER_KERNEL}.x86_64" in refused["what"]
+
+
+def test_headers_come_beside_those_of_kernels_from_before_and_none_of_these_goes(host: RpmHost) -> None:
+    host.write("etc/dnf/dnf.conf", host.read("etc/dnf/dnf.conf").replace("limit=3", "limit=2"))
+    host.run(f"dnf --assumeyes install kernel-core-{rpm_repository.NEWER_KERNEL} "
+             f"kernel-devel-{rpm_repository.NEWER_KERNEL}")  # fmt: skip
+    host.stage(NEW)
+    assert set(host.put(NEW)) == MEMBERS
+    for release in (rpm_repository.KERNEL, rpm_repository.NEWER_KERNEL):
+        assert f"kernel-devel-{release}" in host.run("rpm -qa")
+
+
+def test_what_follows_the_newest_kernel_does_not_go_back_to_the_one_that_runs(host: RpmHost) -> None:
+    host.run("dnf --assumeyes install kernel-devel-matched")
+    host.stage(NEW)
+    assert set(host.put(NEW)) == MEMBERS
+    assert host.installed("kernel-devel-matched") == {"kernel-devel-matched": rpm_repository.NEWER_KERNEL}
+    assert f"kernel-devel-{rpm_repository.KERNEL}" in host.run("rpm -qa")
+
+
+def test_a_module_stream_that_somebody_enabled_is_in_nobodys_way(driven: RpmHost) -> None:
+    driven.run("dnf --assumeyes --enablerepo=rackhand-nvidia module enable nvidia-driver:580-open")
+    assert "nvidia-driver" in driven.run("dnf --enablerepo=rackhand-nvidia module list --enabled")
+    assert not driven.stage(NEXT)["why"]
+    assert set(driven.put(NEXT)) == MEMBERS
+    assert family(driven) == {NEXT}
+    assert set(driven.put(NEW)) == MEMBERS
+    assert family(driven) == {NEW}
+
+
 def test_the_proprietary_module_makes_way_for_the_open_one(host: RpmHost) -> None:
     host.stage(NEW)
     host.run("dnf --assumeyes --enablerepo=rackhand-nvidia install kmod-nvidia-latest-dkms-580.95.05 "
              "nvidia-driver-cuda-580.95.05")  # fmt: skip
     assert "kmod-nvidia-latest-dkms" in host.installed()
-    assert host.stage(NEW)["here"].startswith(OLD)
+    staged = host.stage(NEW)
+    assert staged.get("here", "").startswith(OLD), staged
     assert set(host.put(NEW)) == MEMBERS
     assert {name for name in host.installed() if "nvidia" in name} == MEMBERS
 
