@@ -136,6 +136,8 @@ def test_secure_boot_names_three_ways_out_where_signed_modules_exist_and_two_whe
     for words in ("driver_source = 'distribution'", "mokutil --import", "turn Secure Boot off"):
         assert words in ubuntu.next_step
     assert "driver_source" not in debian.next_step
+    assert "update-secureboot-policy --new-key" in ubuntu.next_step
+    assert "--import /var/lib/dkms/mok.pub" in debian.next_step
 
 
 def test_a_driver_that_loads_under_secure_boot_is_upgraded_with_the_same_key() -> None:

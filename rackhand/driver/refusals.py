@@ -16,6 +16,9 @@ from rackhand.survey import Survey
 # Our own pin has this priority; the file of our source has this name, and apt reads files in order of their names.
 OUR_PRIORITY = 1001
 OUR_SOURCE = "/etc/apt/sources.list.d/rackhand-nvidia.sources"
+# Where the key is with which dkms signs, and what makes it.
+OF_DKMS = "mokutil --import /var/lib/dkms/mok.pub, which dkms makes with the first module that it builds"
+MAKES_KEY = {"ubuntu": "update-secureboot-policy --new-key, mokutil --import /var/lib/shim-signed/mok/MOK.der"}
 WHOSE = {Origin.NVIDIA: "NVIDIA's repository", Origin.DISTRIBUTION: "the distribution"}
 PURGE = {"apt": "apt-get purge", "dnf": "dnf remove"}
 CLEAN = {
@@ -75,7 +78,8 @@ def _secure_boot(case: Case) -> Iterator[Problem]:
         case,
         "secure-boot",
         f"Secure Boot is on, the kernel module would be built here, and the host's key for modules {key}",
-        f"{signed}enrol the key (mokutil --import, then the console at the next boot), or turn Secure Boot off",
+        f"{signed}enrol the key ({MAKES_KEY.get(case.survey.host.distribution, OF_DKMS)}, then the console at the next "
+        "boot), or turn Secure Boot off",
     )
 
 
