@@ -56,7 +56,7 @@ CLOCKED = (
 MODEL = "tiny"
 START_S, STOP_S = 3.0, 0.5
 REBOOT_S = 20.0
-CHANGING = ("enable", "disable", "restart", "start", "stop", "daemon-reload", "kill")
+CHANGING = ("enable", "restart", "start", "stop", "daemon-reload", "kill")
 BEGUN = {"at_once": 1, "confirm_s": 30, "hold_s": 0, "stop_timeout_s": 60, "start": [], "fatal": ["hopeless"]}
 BEGUN |= {"drain": {"timeout_s": 20, "on_timeout": "stop"}, "gate": {"request_timeout_s": 5, "start_timeout_s": 60}}
 BEGUN |= {"schema": "rackhand.order/1", "purpose": "deploy", "user": "vllm", "kind": "switch"}
@@ -189,11 +189,6 @@ class TurnHost:
             link = self.wants / name
             if not link.is_symlink():
                 link.symlink_to("/unit")
-
-    def _disable(self, *names: str) -> None:
-        for name in names:
-            if (self.wants / name).is_symlink():
-                (self.wants / name).unlink()
 
     def _restart(self, *names: str) -> None:
         for name in names:

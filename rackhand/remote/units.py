@@ -50,8 +50,8 @@ def stop(names: list[str], timeout_s: float, disable: bool = False) -> None:
     Where systemd itself is late, what remains is seen by whoever looks for processes afterwards.
     """
     units = [_unit(name) for name in names]
-    if disable and any(enabled(name) for name in names):
-        _systemctl("disable", "--no-reload", *units)
+    for unit in units if disable else ():
+        (state.WANTS / unit).unlink(missing_ok=True)
     _quietly("stop", *units, timeout_s=timeout_s)
     _quietly("reset-failed", *units)
 

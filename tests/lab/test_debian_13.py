@@ -33,5 +33,7 @@ def test_the_branch_that_debian_13_has_is_installed_pinned_held_loaded_and_serve
     assert set(versions(host).values()) == {NEWEST}
     assert held(host) >= versions(host).keys()
     assert loaded(host) == NEWEST
+    # Its systemd would ask of every unit to be read again after a `disable --no-reload`, and `rackhand status` tell it.
+    assert host.run(["systemctl", "show", "--property", "NeedDaemonReload", "vllm@tiny-0"]).stdout.strip()[-2:] == "no"
     again = world.deploy(ONE, driver_branch="595", driver_version=NEWEST, **wished)
     assert (again.status, again.changed(HOST)) == (0, [])
