@@ -134,3 +134,17 @@ def test_a_unit_starts_at_boot_when_its_link_is_there_whatever_systemd_remembers
     assert state.unit("vllm@tiny-1.service")["enabled"] is False
     (tmp_path / "vllm@tiny-1.service").symlink_to("/unit")
     assert state.unit("vllm@tiny-1.service")["enabled"] is True
+
+
+def test_a_driver_that_is_not_from_packages_has_its_library_where_the_linker_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / gpu.LIBRARY
+    (tmp_path / "libnvidia-ml.so.580.159.04").touch()
+    place.symlink_to("libnvidia-ml.so.580.159.04")
+    listing = (
+        f"\t{gpu.LIBRARY} (libc6) => /usr/lib/i386-linux-gnu/{gpu.LIBRARY}\n\t{gpu.LIBRARY} (libc6,x86-64) => {place}\n"
+    )
+    monkeypatch.setattr(gpu, "FOLDERS", ())
+    monkeypatch.setattr(subprocess, "run", lambda argv, **_: subprocess.CompletedProcess(argv, 0, listing, ""))
+    assert gpu.driver()["library"] == "580.159.04"

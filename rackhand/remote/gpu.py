@@ -6,12 +6,16 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rackhand.remote import dpkg, packager
 
 NVIDIA = "0x10de"
+LIBRARY = "libnvidia-ml.so.1"
+FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 FIELDS = ("vendor", "device", "class", "subsystem_vendor", "subsystem_device")
 
 
@@ -61,12 +65,19 @@ def driver() -> dict[str, Any]:
 
 
 def _library_version() -> str | None:
-    for folder in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"):
-        link = Path(folder) / "libnvidia-ml.so.1"
-        if link.exists():
-            found = re.search(r"\.so\.(\d+\.[\d.]+)$", str(link.resolve()))
-            return found.group(1) if found else None
-    return None
+    places = chain((Path(folder, LIBRARY) for folder in FOLDERS), _linked())
+    link = next((path for path in places if path.exists()), None)
+    found = re.search(r"\.so\.(\d+\.[\d.]+)$", str(link.resolve())) if link else None
+    return found.group(1) if found else None
+
+
+def _linked() -> Iterator[Path]:
+    """Yield where the dynamic linker finds the library: a driver that is not from packages may lie anywhere."""
+    listing = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False)
+    for line in listing.stdout.splitlines():
+        name, _, place = line.strip().partition(" => ")
+        if name.startswith(f"{LIBRARY} (libc6,"):  # the 32-bit one is without an architecture
+            yield Path(place)
 
 
 def packages(names: list[str]) -> dict[str, Any]:
