@@ -142,6 +142,7 @@ def environment(plan: Plan, settings: Settings, instance: Instance, api_key: Sec
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_COLOR": "0",
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",  # that one is compiled with nvcc, which no driver brings
         **_patience(plan),
         **settings.serve_env,
     }
