@@ -62,3 +62,20 @@ def test_presets_earn_their_names() -> None:
     for workload in (one, eight):
         base = min(runs[name][workload]["median_tpot_ms"] for name in ("default", "default-again"))
         assert runs["fp8"][workload]["median_tpot_ms"] < 0.75 * base
+
+
+def test_the_page_of_a_whole_deploy_on_a_real_gpu_shows_what_its_reports_say() -> None:
+    told, page = evidence("capstone-h200.json"), (EVIDENCE / "capstone-h200.md").read_text()
+    for run in told["runs"]:
+        [host] = run["report"]["hosts"]
+        seconds = [f"{(host['turn'] or {}).get(name) or 0:.1f}" for name in ("start_s", "out_s", "back_s")]
+        cells = [
+            host["status"],
+            f"{run['report']['seconds']:.1f}",
+            *("-" if each == "0.0" else each for each in seconds),
+        ]
+        assert f"| {run['lease']} | {run['what']} | {' | '.join(cells)} | {host['ssh_commands']} |" in page
+    orders = [
+        (row["verdict"], row["code"]) for row in told["ledgers"]["2"] if row.get("verdict") not in (None, "begun")
+    ]
+    assert orders == [("accepted", ""), ("restored", "engine-died"), ("restored", "gate-timeout")]
