@@ -151,7 +151,7 @@ def _installed(seen: Survey, packages: DriverSet, version: str) -> bool:
 
 def _versions_right(seen: Survey, packages: DriverSet, version: str) -> bool:
     right = all(upstream(seen.packages.installed.get(name, "")) == version for name in packages.install)
-    off = seen.driver_sets.differs(version)[0]
+    off = seen.driver_sets.differs(version)[0] or packages.lacks(seen.ground.packages)
     return right and not _unfinished(seen) and not off
 
 

@@ -331,6 +331,28 @@ def test_a_fabric_manager_of_another_version_is_a_change_though_the_driver_is_ri
     assert any("nvidia-fabricmanager" in line and "do not fit" in line for line in odd.words)
 
 
+@pytest.mark.parametrize(
+    ("system", "cards", "wished", "gone"),
+    [
+        ("debian-12", "b200", {}, "nvlsm"),
+        ("ubuntu-24.04", "h100", {"driver_source": "distribution"}, "linux-modules-nvidia-580-server-open-generic"),
+    ],
+)
+def test_what_stands_beside_a_set_and_is_gone_is_put_back_though_every_member_is_right(
+    system: str, cards: str, wished: dict[str, Any], gone: str
+) -> None:
+    wished = {**wished, "driver_version": NEW}
+    wanted = planned(host(system, (cards,) * 8), **wished)
+    assert wanted.packages is not None
+    here = dict.fromkeys((*wanted.packages.install, *wanted.packages.beside), f"{NEW}-0ubuntu0.24.04.1")
+    whole, odd = (
+        planned(host(system, (cards,) * 8, installed=each, loaded=NEW), **wished)
+        for each in (here, {name: version for name, version in here.items() if name != gone})
+    )
+    assert whole.words == (f"driver {NEW}: installed and loaded",)
+    assert f"driver packages that do not fit the others now: {gone}" in odd.words
+
+
 def test_the_proprietary_module_makes_way_and_is_named_among_what_goes() -> None:
     installed = {"nvidia-driver-cuda": f"{OLD}-1", "nvidia-kernel-dkms": f"{OLD}-1"}
     found = host("debian-12", installed=installed, loaded=OLD, driver__flavour="proprietary")

@@ -387,6 +387,23 @@ def test_a_driver_that_was_left_half_installed_is_installed_again() -> None:
     assert found.together
 
 
+def test_a_ready_built_module_that_somebody_took_away_is_put_back() -> None:
+    kinds = ("nvidia-headless-no-dkms-{}", "libnvidia-compute-{}", "nvidia-compute-utils-{}", "nvidia-utils-{}")
+    names = [kind.format("580-server") for kind in kinds]
+    names[0] += "-open"
+    modules = "linux-modules-nvidia-580-server-open-generic"
+    kernel = {"release": "6.8.0-90-generic", "running": True, "next": True, "package": True}
+    for there in (True, False):
+        paper = driven(*names)
+        installed = dict.fromkeys(names, f"{DRIVER}-0ubuntu0.24.04.1")
+        paper.facts["packages"]["installed"] = installed
+        paper.facts["host"] = {**paper.facts["host"], "distribution": "ubuntu", "version": "24.04"}
+        kept = {**installed, modules: "6.8.0-90.91"} if there else installed
+        paper.facts["ground"] = {"packages": kept, "kernels": [{**kernel, "meta": "linux-image-generic"}]}
+        found = driver.install(host_run(paper, driver_source="distribution", driver_version=DRIVER))
+        assert (found is None) is there
+
+
 def test_what_others_left_half_installed_is_no_reason_to_install_a_driver() -> None:
     paper = driven(*INSTALLED)
     paper.facts["packages"]["unfinished"] = ["other"]

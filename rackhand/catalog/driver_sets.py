@@ -1,6 +1,7 @@
 """The packages of one driver branch on one host: looked up in drivers.yaml by distribution, origin and hardware."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from rackhand.catalog.drivers import (
@@ -16,6 +17,8 @@ from rackhand.catalog.drivers import (
 )
 from rackhand.errors import RackhandError
 
+# Of what stands beside a set, what no other program brings to a host.
+OF_DRIVER = ("linux-modules-nvidia-", "nvlsm")
 SBSA = {"aarch64": "sbsa"}
 HEADERS: dict[Manager, str] = {"apt": "linux-headers-{kernel}", "dnf": "kernel-devel-{kernel}"}
 # Keeps the headers beside every later kernel; apt's goes by the kind of kernel.
@@ -66,6 +69,10 @@ class DriverSet:
         if self.manager == "dnf":
             return FOLLOWS.replace("{kernel}", kernel)
         return meta.replace("image", "headers", 1)
+
+    def lacks(self, installed: Collection[str]) -> tuple[str, ...]:
+        """Name what belongs to the driver beside the set and is not among a host's packages: modules, nvlsm."""
+        return tuple(name for name in self.beside if name.startswith(OF_DRIVER) and name not in installed)
 
     def carries(self, package_version: str, driver_version: str) -> bool:
         """Say whether the package version (580.178.04-1ubuntu1) carries the driver version (580.178.04)."""

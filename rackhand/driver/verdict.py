@@ -54,6 +54,7 @@ def _managed(host: str, survey: Survey, settings: Settings) -> Verdict:
     version = choice.version(survey, settings, packages)
     case = Case(host=host, survey=survey, settings=settings, packages=packages, version=version)
     wrong = [name for name in packages.install if upstream(survey.packages.installed.get(name, "")) != version]
+    wrong += packages.lacks(survey.ground.packages)
     changes = bool(wrong) or not survey.driver.ready
     plan = DriverPlan(
         version=version,
@@ -98,7 +99,7 @@ def _lines(case: Case, plan: DriverPlan, wrong: list[str]) -> Iterator[str]:
     yield f"driver packages, all {case.version}: {', '.join(packages.install)}"
     if beside := (*packages.beside, *plan.headers):
         yield f"driver packages beside them: {', '.join(beside)}"
-    if set(wrong) < set(packages.install):
+    if case.survey.ground.packages and not set(packages.install) <= set(wrong):
         yield f"driver packages that do not fit the others now: {', '.join(wrong)}"
     if case.survey.ground.packages:
         stored = (
