@@ -1,8 +1,11 @@
 """A host of the RHEL family that is a directory: its own rpm database, dnf and files, this machine's programs."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,23 @@ class RpmHost:
         answer = json.loads(done.stdout)
         return answer.get("problem") or answer["result"]
 
+    def cut_off(self, version: str, when: str) -> None:
+        """Begin to put a stored version on, and kill everything of it once `when` succeeds."""
+        packages = self.wish(version)["packages"]
+        arguments = {"root": ROOT, "run": "r1", "version": version, "packages": packages, "timeout_s": 120}
+        command = ["chroot", str(self.root), "/usr/bin/python3", "-c", payload.LOADER]
+        begun = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert begun.stdin is not None
+        begun.stdin.write(payload.pack("driver.put", arguments).encode())
+        begun.stdin.close()
+        deadline = time.monotonic() + 40
+        while subprocess.run(["chroot", str(self.root), "sh", "-c", when], check=False).returncode:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        for pid in _below(begun.pid):
+            os.kill(pid, signal.SIGKILL)
+        begun.wait(timeout=10)
+
     def installed(self, prefix: str = "") -> dict[str, str]:
         """Return the version and release of every package by its name."""
         listing = self.run("rpm -qa --qf '%{NAME} %{VERSION}-%{RELEASE}\\n'").split("\n")
@@ -102,3 +122,9 @@ class RpmHost:
         """Put a stored version onto the host."""
         packages = self.wish(version)["packages"]
         return self.call("driver.put", root=ROOT, run="r1", version=version, packages=packages, timeout_s=120)
+
+
+def _below(pid: int) -> list[int]:
+    """Return a process and all that it began, the children first."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [*(each for child in children for each in _below(int(child))), pid]

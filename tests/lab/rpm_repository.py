@@ -25,6 +25,8 @@ DRIVER: Mapping[str, str] = {
     "kmod-nvidia-open-dkms": "dkms, nvidia-kmod-common = {full}",
     "kmod-nvidia-latest-dkms": "dkms, nvidia-kmod-common = {full}",
 }
+# Takes a minute to be installed where there is a file /slow.
+SLOW_ONE = "nvidia-driver-cuda"
 FABRIC = ("nvidia-fabricmanager", "libnvidia-nscq")
 BASE: Mapping[str, str] = {
     "gcc": "",
@@ -51,6 +53,11 @@ Summary: emulated
 %description -n {name}
 Emulated; holds nothing.
 %files -n {name}
+"""
+# In Lua, because a shell would be one more package to need.
+SLOW = """\
+%post -n {name} -p <lua>
+if posix.access("/slow") then posix.sleep(60) end
 """
 
 STREAM = """\
@@ -126,7 +133,9 @@ def _build(folder: Path, source: str, number: tuple[str, str, str], parts: Mappi
     epoch, version, release = number
     spec = folder.parent / f"{source}.spec"
     head = HEAD.format(name=source, epoch=epoch, version=version, release=release, more="")
-    spec.write_text(head + "".join(PART.format(name=name, more=more) for name, more in parts.items()))
+    text = "".join(PART.format(name=name, more=more) for name, more in parts.items())
+    slow = "".join(SLOW.format(name=name) for name in parts if name == SLOW_ONE)
+    spec.write_text(head + text + slow)
     name = "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm"
     places = {"_topdir": str(folder.parent / "work"), "_rpmdir": str(folder), "_rpmfilename": name}
     defined = [word for key, value in places.items() for word in ("--define", f"{key} {value}")]

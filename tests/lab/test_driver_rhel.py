@@ -10,6 +10,8 @@ from tests.lab.rpm_host import ROOT, RpmHost
 
 OLD, NEW, NEXT = rpm_repository.VERSIONS
 RELEASE = f"{rpm_repository.KERNEL}.x86_64"
+# A line of dnf's about a package; the minute that it takes begins with it.
+WORKS_ON = "grep -q '{name}-3:{version}' /var/log/rackhand/driver-install.log && sleep 2"
 MEMBERS = {
     "kmod-nvidia-open-dkms", "libnvidia-cfg", "libnvidia-ml", "nvidia-driver-cuda", "nvidia-driver-cuda-libs",
     "nvidia-kmod-common", "nvidia-modprobe", "nvidia-persistenced",
@@ -44,7 +46,8 @@ def driven(host: RpmHost) -> RpmHost:
 
 def family(host: RpmHost) -> set[str]:
     """Return the versions of the driver's packages, without their release."""
-    return {version.partition("-")[0] for name, version in host.installed().items() if "nvidia" in name}
+    listing = host.run("rpm -qa --qf '%{NAME} %{VERSION}\\n'").splitlines()
+    return {line.split()[1] for line in listing if "nvidia" in line}
 
 
 def away(host: RpmHost, *names: str) -> None:
@@ -163,6 +166,27 @@ def test_members_of_an_older_version_that_a_cut_off_transaction_left_are_taken_a
     driven.stage(NEW)
     assert set(driven.put(NEW)) == MEMBERS
     assert driven.call("gpu.packages", names=["*"])["unfinished"] == []
+    assert family(driven) == {NEW}
+
+
+def test_a_change_that_was_killed_in_the_middle_is_finished_by_the_next_one(driven: RpmHost) -> None:
+    driven.stage(NEXT)
+    driven.write("slow", "")
+    driven.cut_off(NEXT, WORKS_ON.format(name="nvidia-driver-cuda", version=NEXT))
+    assert family(driven) == {NEW, NEXT}
+    assert driven.call("gpu.packages", names=["*"])["unfinished"]
+    (driven.root / "slow").unlink()
+    assert set(driven.put(NEXT)) == MEMBERS
+    assert family(driven) == {NEXT}
+    assert driven.call("gpu.packages", names=["*"])["unfinished"] == []
+
+
+def test_a_change_that_was_killed_in_the_middle_can_go_back_instead(driven: RpmHost) -> None:
+    driven.stage(NEXT)
+    driven.write("slow", "")
+    driven.cut_off(NEXT, WORKS_ON.format(name="nvidia-driver-cuda", version=NEXT))
+    (driven.root / "slow").unlink()
+    assert set(driven.put(NEW)) == MEMBERS
     assert family(driven) == {NEW}
 
 
