@@ -168,7 +168,7 @@ def test_a_host_that_does_not_come_back_is_told_and_no_other_begins(world: World
     host.write("/etc/systemd/system/reboot.target", POWER_OFF)
     host.run(["systemctl", "daemon-reload"])
     hosts = {name: {"lab_personality": "1xL4"} for name in (GONE, SPARED)}
-    result = world.deploy(hosts, driver_version=NEW, driver_reboot_timeout_s=20, rollout_canary=(f"@lab/{GONE}",))
+    result = world.deploy(hosts, driver_version=NEW, driver_reboot_timeout_s=20)
     line = failed(result, GONE, "reboot")
     assert "not back with a new boot id after 20 s" in line
     assert result.problem(SPARED)["code"] == "rollout-stopped"
