@@ -10,6 +10,8 @@ import pytest
 from rackhand.lab.connector import CHECKOUT
 from rackhand.lab.fleet import Fleet
 from rackhand.lab.host import LabHost
+from tests.lab import rpm_repository
+from tests.lab.rpm_host import MEMBERS, RpmHost
 
 FreshHost = Callable[..., LabHost]
 # Ten minutes of a real engine's starts: collected where it is named, and with RACKHAND_LONG=1.
@@ -65,3 +67,31 @@ def elsewhere(tmp_path: Path) -> Iterator[Callable[[str], Fleet]]:
     yield at
     for fleet in made:
         fleet.down()
+
+
+@pytest.fixture(scope="session")
+def rpm_repositories(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the directory of the emulated rpm repositories and the key that signs NVIDIA's."""
+    home = tmp_path_factory.mktemp("rpm")
+    return home, rpm_repository.build(home)
+
+
+@pytest.fixture
+def rhel(rpm_repositories: tuple[Path, str], tmp_path: Path) -> Iterator[RpmHost]:
+    """Yield a host with a kernel and nothing else; unused repositories can be renamed away in it."""
+    home, fingerprint = rpm_repositories
+    release = f"{rpm_repository.KERNEL}.x86_64"
+    made = RpmHost(tmp_path / "host", home, fingerprint, release)
+    try:
+        made.run(f"dnf --quiet --assumeyes install kernel-core-{release}")
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def driven(rhel: RpmHost) -> RpmHost:
+    """Return such a host with the middle one of the emulated versions."""
+    assert not rhel.stage(rpm_repository.VERSIONS[1])["why"]
+    assert set(rhel.put(rpm_repository.VERSIONS[1])) == MEMBERS
+    return rhel

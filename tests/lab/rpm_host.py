@@ -13,6 +13,10 @@ from rackhand import payload
 from rackhand.catalog import DriverHost, driver_packages, pinned_patterns
 
 ROOT = "/opt/rackhand"
+MEMBERS = {
+    "kmod-nvidia-open-dkms", "libnvidia-cfg", "libnvidia-ml", "nvidia-driver-cuda", "nvidia-driver-cuda-libs",
+    "nvidia-kmod-common", "nvidia-modprobe", "nvidia-persistenced",
+}  # fmt: skip
 REPOSITORIES = ("base", "epel")
 ENTRY = "[{name}]\nname={name}\nbaseurl=file:///repositories/{name}\ngpgcheck=0\n"
 TEXTS = {
