@@ -108,6 +108,18 @@ def test_a_fabric_manager_of_another_version_is_found_and_a_deploy_cures_it(boar
     assert verified(board.world).status == 0
 
 
+def test_a_fabric_manager_that_is_gone_is_found_and_a_deploy_cures_it(board: Rack) -> None:
+    remove = "apt-get remove -y --allow-change-held-packages nvidia-fabricmanager"
+    said = board.does(
+        f"systemctl stop nvidia-fabricmanager; DEBIAN_FRONTEND=noninteractive {remove}; systemctl daemon-reload"
+    )
+    found = verified(board.world)
+    assert found.status == 2, said
+    assert {"cuda-not-ready", "fabricmanager-missing"} <= {code for code, _ in found.found_on(NAME)}
+    board.serves(**WISHES)
+    assert verified(board.world).status == 0
+
+
 def test_a_run_of_pyinfra_says_the_same_and_fails(board: Rack) -> None:
     turns_into(board.host, WELL.with_gpu(2, ails=Ailments(remap_pending=True)))
     done = subprocess.run(
