@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rackhand.outcome import HostOutcome, HostStatus, RunOutcome
 from rackhand.terminal import clean
-from rackhand.verdict import hosts_of
+from rackhand.verdict import as_before, hosts_of
 
 NAMED = 5
 
@@ -14,9 +14,10 @@ def turn_lines(run: RunOutcome) -> Iterator[str]:
     yield from (clean(back_words(host)) for host in run.hosts if host.status is HostStatus.ROLLED_BACK)
     if longest := longest_out(run):
         yield clean(f"out of service for {out_words(longest)} at most ({longest.name})")
-    for served, how in ((True, " and serve as before"), (False, "")):
+    for served in (True, False):
         names = [host.name for host in untouched(run) if bool(host.release) is served]
         if names:
+            how = as_before(len(names)) if served else ""
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             yield clean(f"{hosts_of(len(names))} not touched{how}: {', '.join(names[:NAMED])}{more}")
 

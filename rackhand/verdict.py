@@ -33,8 +33,13 @@ def untouched_words(run: RunOutcome) -> list[str]:
     """Say in one part or two how many hosts were not touched: those that serve as before, and those that never did."""
     rest = [host for host in run.hosts if host.status is HostStatus.NOT_RUN]
     serving = sum(bool(host.release) for host in rest)
-    told = [(serving, " and serve as before"), (len(rest) - serving, "")]
+    told = [(serving, as_before(serving)), (len(rest) - serving, "")]
     return [f"{hosts_of(count)} {'was' if count == 1 else 'were'} not touched{how}" for count, how in told if count]
+
+
+def as_before(count: int) -> str:
+    """Say of so many hosts, after what became of them, that they serve what they served."""
+    return f" and serve{'s' if count == 1 else ''} as before"
 
 
 def hosts_of(count: int) -> str:

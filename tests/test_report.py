@@ -290,6 +290,25 @@ def test_the_verdict_is_one_sentence(outcome: RunOutcome, sentence: str) -> None
     assert report.table(outcome, 100).splitlines()[-1] == sentence
 
 
+@pytest.mark.parametrize(
+    ("left", "line", "sentence"),
+    [
+        (["gpu-a2"], "1 host not touched and serves as before: gpu-a2", "1 host was not touched and serves as before"),
+        (
+            ["gpu-a2", "gpu-b1"],
+            "2 hosts not touched and serve as before: gpu-a2, gpu-b1",
+            "2 hosts were not touched and serve as before",
+        ),
+    ],
+)
+def test_how_many_were_not_touched_is_told_in_good_grammar(left: list[str], line: str, sentence: str) -> None:
+    stopped = upgrades.rollout(
+        [upgrades.rolled_back("gpu-a1")], [upgrades.left_alone(name) for name in left], stopped="gpu-a1 was rolled back"
+    )
+    assert line in report.table(stopped, 140).splitlines()
+    assert f"; {sentence}; " in verdict(stopped)
+
+
 def test_the_verdict_tells_different_ends_apart() -> None:
     text = verdict(run(RACK1, FAILED.hosts[1], UNREACHABLE.hosts[2]))
     assert text.startswith(
