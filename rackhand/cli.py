@@ -2,7 +2,9 @@
 
 import argparse
 import sys
-from typing import NoReturn
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from typing_extensions import override
 
@@ -18,9 +20,26 @@ class Parser(argparse.ArgumentParser):
     """A parser that leaves exit status 2 to refusals: a command line that makes no sense is an error like any other."""
 
     @override
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # A command says itself what it does not know: left to its parent, the line would name no command.
+        known, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self._refuse(f"unrecognized arguments: {' '.join(rest)}", self._near(rest))
+        return known, rest
+
+    @override
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(1, f"{self.prog}: {message}\n")
+        self._refuse(message)
+
+    def _refuse(self, what: str, near: str = "") -> NoReturn:
+        # No usage: that of some commands is eight lines, and this one would be lost below them.
+        step = f"did you mean {near}? See" if near else "see"
+        self.exit(1, f"{RackhandError('arguments', what, self.prog, f'{step} {self.prog} --help')}\n")
+
+    def _near(self, rest: Sequence[str]) -> str:
+        options = [word.partition("=")[0] for word in rest if word.startswith("-")]
+        found = [near for word in options for near in get_close_matches(word, self._option_string_actions, 1)]
+        return found[0] if found else ""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -35,4 +35,33 @@ def test_a_command_that_is_none_is_an_error_and_no_refusal(argv: list[str], caps
     with pytest.raises(SystemExit) as ended:
         cli.main(argv)
     assert ended.value.code == 1
-    assert "usage: rackhand" in capsys.readouterr().err
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("rackhand")
+    assert "[arguments] → see rackhand" in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (
+            ["verify", "fleet.py", "--limt", "x"],
+            "rackhand verify: unrecognized arguments: --limt x [arguments] → did you mean --limit? See "
+            "rackhand verify --help",
+        ),
+        (
+            ["lab", "down", "--all"],
+            "rackhand lab down: unrecognized arguments: --all [arguments] → see rackhand lab down --help",
+        ),
+        (
+            ["status"],
+            "rackhand status: the following arguments are required: INVENTORY [arguments] → see rackhand status --help",
+        ),
+    ],
+)
+def test_a_wrong_word_is_one_line_of_the_command_that_it_was_said_to(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"{said}\n"
