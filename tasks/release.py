@@ -28,6 +28,7 @@ def stage(host: HostRun) -> Change | None:
 
 def _place(host: HostRun, rendered: Release) -> None:
     content = {path: {"text": file.text, "mode": file.mode} for path, file in rendered.files.items()}
+    host.board.phase(host.name, "render")  # of a host that is not in its turn nothing is shown
     with host.waiting("vLLM to accept its options", TIMEOUT_S, log="options"):
         placed = host.call(
             "release.place",

@@ -58,7 +58,8 @@ def _switched(host: HostRun) -> Iterator[str]:
     """Yield what is to be done about the release as a whole."""
     state = host.survey().state
     if state.current != host.wanted.id:
-        yield f"switch from release {state.current or 'none'} to {host.wanted.id}"
+        way = f"from release {state.current} to" if state.current else "to release"
+        yield f"switch {way} {host.wanted.id}"
     elif _edited(host):
         yield f"restore the unit file of release {host.wanted.id}"
 

@@ -194,6 +194,7 @@ def test_a_host_that_goes_back_says_why_and_where_to(watched: Watched) -> None:
         ("driver", "", "", "installing the driver"),
         ("reboot", "", "", "rebooting"),
         ("held", "", "", "stopped for the driver"),
+        ("render", "", "", "rendering its release"),
         ("{odd}", "llama-0", "how", "{odd} llama-0, how"),
     ],
 )

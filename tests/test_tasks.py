@@ -307,6 +307,11 @@ def test_another_release_is_a_reason_to_switch() -> None:
     assert "switch from release older to" in wants(paper, serving(paper), current="older")
 
 
+def test_the_first_release_of_a_host_is_switched_to_from_none() -> None:
+    paper = PaperHost()
+    assert "switch to release " in wants(paper, serving(paper), current="")
+
+
 @pytest.mark.parametrize(
     ("unit", "said"),
     [

@@ -24,6 +24,7 @@ PHRASES = {
     "driver": "installing the driver",
     "reload": "loading the driver",
     "reboot": "rebooting",
+    "render": "rendering its release",
     "failed": "failed {instance}",
     "restoring": "putting back release {detail}",
     "driver-back": "putting back driver {detail}",
