@@ -198,6 +198,15 @@ def test_each_card_must_have_joined_a_healthy_fabric(fabric: dict[str, Any], cod
     assert (only.code, only.gpu) == (code, address(3))
 
 
+@pytest.mark.parametrize(("state", "expected"), [(0, []), (1, ["fabric-incomplete"])])
+def test_cards_before_hopper_say_of_a_whole_fabric_that_they_have_none(state: int, expected: list[str]) -> None:
+    answer = host(2, A100, switched=True)
+    for gpu in answer["nvml"]["gpus"]:
+        gpu["fabric"] = {"state": 0, "status": 0, "clique": "0/0", "health": 0}
+    answer["nvml"]["gpus"][1]["fabric"]["state"] = state
+    assert codes(answer) == expected
+
+
 def test_cards_of_one_host_are_in_one_fabric() -> None:
     answer = host(8, H100, switched=True)
     answer["nvml"]["gpus"][3]["fabric"]["clique"] = "decaf/1"

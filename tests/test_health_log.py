@@ -39,6 +39,12 @@ def test_an_xid_is_as_bad_as_its_number(number: int, severity: Severity, blocks:
     assert only.evidence == tuple(lines(XID.format(number)))
 
 
+@pytest.mark.parametrize("slice_", ["GPU-I:05", "GPU-I:05 GPU-CI:00"])
+def test_an_xid_of_a_slice_is_one_of_its_card(slice_: str) -> None:
+    (only,) = found(logged(XID.format(95).replace("11:00)", f"11:00 {slice_})")))
+    assert (only.code, only.gpu) == ("xid-95", address(1))
+
+
 def test_xids_of_one_number_are_one_finding_with_its_last_lines() -> None:
     (only,) = found(logged(*[XID.format(13)] * 5))
     assert only.what.endswith("Xid 13, 5 times since boot or load")

@@ -11,7 +11,8 @@ from rackhand.outcome import Finding, Severity
 
 # From here on the driver began anew, and with it every card.
 LOADED = "NVRM: loading NVIDIA UNIX"
-XIDS = re.compile(r"NVRM: Xid \(PCI:(?P<place>[0-9A-Fa-f:.]+)\): (?P<number>\d+)")
+# Behind the address of a card that is cut into slices stands the slice (GPU-I:05 GPU-CI:00).
+XIDS = re.compile(r"NVRM: Xid \(PCI:(?P<place>[0-9A-Fa-f:.]+)[^)]*\): (?P<number>\d+)")
 SXIDS = re.compile(r"SXid \(PCI:(?P<place>[0-9A-Fa-f:.]+)\): (?P<number>\d+), (?P<kind>Fatal|Non-fatal)", re.IGNORECASE)
 REFUSED = re.compile(r"NVRM: .*(?:RmInitAdapter failed|is not supported by|open kernel modules)")
 KEPT = 3

@@ -15,15 +15,21 @@ UNHEALTHY, LIMITED = 2, 3
 # A card whose engines work at least so much of the time does not save power on its link.
 BUSY_PERCENT = 10
 SWITCHED = (Platform.NVSWITCH, Platform.NVLINK5, Platform.RACK)
+# Older cards have no part of their own in the fabric, and say that they have none; their manager alone makes it.
+FIRST_TO_JOIN = (9, 0)
+NONE = 0
 
 
 def fabric(gpus: Sequence[GpuSeen], bus: Inventory) -> Iterator[Finding]:
     """Where switches join the cards, each must have joined the fabric, and all the same one."""
     if bus.platform not in SWITCHED:
         return
+    older = {each.address for each in bus.gpus if each.card.capability < FIRST_TO_JOIN}
     for gpu in gpus:
         seen = gpu.fabric
         if seen is None or (seen.state == COMPLETED and not seen.status):
+            continue
+        if seen.state == NONE and gpu.address in older:
             continue
         state = FABRIC_STATES.get(seen.state, f"set up with NVML error {seen.status}")
         yield notice("fabric-incomplete", state, gpu.address)
