@@ -74,6 +74,11 @@ menuentry 'Ubuntu' {{
 submenu 'Advanced options for Ubuntu' {{
         menuentry 'Ubuntu, with Linux {RUNNING}' {{
                 linux   /boot/vmlinuz-{RUNNING} root=UUID=1 ro
+        }}
+}}
+menuentry 'Memory test' {{
+        linux16 /boot/memtest86+.bin
+}}
 """
 TITLE = f"Advanced options for Ubuntu>Ubuntu, with Linux {RUNNING}"
 
@@ -82,6 +87,10 @@ TITLE = f"Advanced options for Ubuntu>Ubuntu, with Linux {RUNNING}"
     ("default", "saved", "boots"),
     [
         ("0", "", NEWER),
+        ("1>0", "", RUNNING),
+        ("${saved_entry}", "saved_entry=1>0\n", RUNNING),
+        ("1>7", "", NEWER),
+        ("2", "", NEWER),
         (TITLE, "", RUNNING),
         (f"gnulinux-advanced-1>gnulinux-{RUNNING}-advanced-1", "", RUNNING),
         ("${saved_entry}", f"saved_entry={TITLE}\n", RUNNING),

@@ -15,6 +15,9 @@ ENVIRONMENT = ("boot/grub/grubenv", "boot/grub2/grubenv")
 LINKS = ("vmlinuz", "boot/vmlinuz")
 DEFAULT = re.compile(r'^\s*set default="([^"]*)"', re.MULTILINE)
 ENTRY = re.compile(r"^\s*linux(?:efi)?\s+\S*/vmlinuz-(\S+)", re.MULTILINE)
+# What begins an entry of the menu, and one of a submenu, whose lines are indented.
+OUTER = re.compile(r"^(?=(?:menuentry|submenu)\s)", re.MULTILINE)
+INNER = re.compile(r"^(?=\s+menuentry\s)", re.MULTILINE)
 MODINFO_S = 20
 
 
@@ -45,7 +48,7 @@ def following(root: str = "/", running: str = "") -> str:
 
 
 def _by_grub(base: Path, bootable: Sequence[str]) -> str:
-    """Read GRUB's default entry: the first one, a number, or a title that ends with the release."""
+    """Read GRUB's default entry: the first one, a title that ends with the release, or numbers."""
     menu = next((text for name in GRUB if (text := _read(base / name))), "")
     wanted = _default(menu, next((text for name in ENVIRONMENT if (text := _read(base / name))), ""))
     named = [
@@ -53,8 +56,19 @@ def _by_grub(base: Path, bootable: Sequence[str]) -> str:
     ]
     if named:
         return max(named, key=len)
-    entries = ENTRY.findall(menu)
-    return entries[0] if entries and wanted in ("", "0") else ""
+    return _numbered(menu, wanted or "0")
+
+
+def _numbered(menu: str, wanted: str) -> str:
+    """Return the kernel of an entry by its place: 1>2 is the third entry of the submenu that is second in the menu."""
+    part = menu
+    for number, begins in zip(wanted.split(">"), (OUTER, INNER)):
+        entries = begins.split(part)[1:]
+        if not number.isdigit() or int(number) >= len(entries):
+            return ""
+        part = entries[int(number)]
+    found = ENTRY.search(part)
+    return found[1] if found else ""
 
 
 def _default(menu: str, saved: str) -> str:
