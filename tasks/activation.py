@@ -1,6 +1,6 @@
 """The driver that is installed becomes the one that is loaded: by its modules' exchange, or else by a reboot."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rackhand.catalog import platforms
 from rackhand.driver import activation
@@ -62,6 +62,7 @@ def _renew(host: HostRun) -> str:
         done = host.call("driver_load.renew", limit_s, **wanted, timeout_s=limit_s - driver.RETURN_S)
     host.changed()
     warn_of(host, done["down"], "the driver's modules were exchanged")
+    _warn_of_lost(host, done["lost"])
     return done["why"] or activation.apart(host.survey(), host.planned.driver.version)
 
 
@@ -71,6 +72,14 @@ def warn_of(host: HostRun, down: Sequence[str], event: str) -> None:
         what = f"{name} had run before {event} and does not start now"
         step = f"see 'journalctl -u {name}' on the host"
         host.warnings.append(Problem(code="service-down", what=what, where=host.name, next_step=step))
+
+
+def _warn_of_lost(host: HostRun, lost: Mapping[str, str]) -> None:
+    """Warn of modules of others, such as GDRCopy's or GPUDirect Storage's, that were built for the driver before."""
+    for name, said in lost.items():
+        what = f"the module {name} needed the driver before and does not load with this one: {said}"
+        step = f"see 'dkms status' on the host, build {name} for this driver, then 'modprobe {name}'"
+        host.warnings.append(Problem(code="module-lost", what=what, where=host.name, next_step=step))
 
 
 def reboot(host: HostRun, why: str) -> None:

@@ -58,6 +58,7 @@ class PaperHost:
     cuda: dict[str, Any] = field(default_factory=dict)
     stuck: str = ""
     down: list[str] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
     bootable: bool = True
 
     def __post_init__(self) -> None:
@@ -157,7 +158,7 @@ class PaperHost:
     def driver_load_renew(self, **_: Any) -> dict[str, Any]:
         if not self.stuck:
             self._load()
-        return {"why": self.stuck, "down": self.down}
+        return {"why": self.stuck, "down": self.down, "lost": self.lost}
 
     def driver_boot_ready(self, version: str, **_: Any) -> dict[str, str]:
         return {"release": "6.1.0", "module": version if self.bootable else ""}

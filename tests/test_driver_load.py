@@ -81,7 +81,7 @@ def renew(modules: tuple[str, ...] = ("nvidia", "nvidia_uvm")) -> dict[str, obje
 
 def test_what_needs_the_driver_goes_before_it_and_comes_after_it(machine: Machine) -> None:
     machine.loaded()
-    assert renew() == {"why": "", "down": []}
+    assert renew() == {"why": "", "down": [], "lost": {}}
     assert machine.said("modprobe") == [
         "-r nvidia_drm", "-r nvidia_modeset", "-r nvidia_uvm", "-r nvidia",
         "nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm",
@@ -146,6 +146,29 @@ def test_a_module_that_the_firmware_does_not_trust_is_no_reason_for_a_reboot(mac
         renew()
     assert caught.value.code == "secure-boot"
     assert "start dcgm-exporter" in machine.stopped_and_started()
+
+
+@pytest.mark.parametrize(("lockdown", "rejected"), [("none [integrity] confidentiality", True), ("[none]", False)])
+def test_a_locked_down_kernel_denies_what_another_rejects(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lockdown: str, rejected: bool
+) -> None:
+    monkeypatch.setattr(driver_load, "LOCKDOWN", tmp_path / "lockdown")
+    (tmp_path / "lockdown").write_text(lockdown)
+    machine.fails("modprobe nvidia", "modprobe: ERROR: could not insert 'nvidia': Operation not permitted\n")
+    if rejected:
+        with pytest.raises(Problem, match="does not take the module"):
+            renew()
+    else:
+        assert "not permitted" in str(renew()["why"])
+
+
+def test_a_module_of_others_that_was_built_for_the_driver_before_is_named(machine: Machine) -> None:
+    machine.loaded()
+    machine.module("nvidia", "nvidia_uvm", "nvidia_modeset", "gdrdrv")
+    machine.module("gdrdrv")
+    machine.fails("modprobe gdrdrv", "modprobe: ERROR: could not insert 'gdrdrv': Invalid argument\n")
+    said = "modprobe gdrdrv: modprobe: ERROR: could not insert 'gdrdrv': Invalid argument"
+    assert renew() == {"why": "", "down": [], "lost": {"gdrdrv": said}}
 
 
 def test_a_service_that_does_not_come_back_is_named(machine: Machine) -> None:

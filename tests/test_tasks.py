@@ -167,6 +167,14 @@ def test_a_service_that_does_not_come_back_is_told() -> None:
     assert [(each.code, "dcgm-exporter" in each.what) for each in host.warnings] == [("service-down", True)]
 
 
+def test_a_module_of_others_that_does_not_load_with_the_new_driver_is_told() -> None:
+    paper = PaperHost(lost={"gdrdrv": "modprobe gdrdrv: Invalid argument"})
+    paper.facts["driver"]["loaded"] = "580.95.05"
+    host = host_run(paper)
+    change(activation.activate(host)).apply()
+    assert [(each.code, "gdrdrv" in each.what) for each in host.warnings] == [("module-lost", True)]
+
+
 def test_a_reboot_that_does_not_help_ends_the_host_and_is_not_repeated() -> None:
     class Stubborn(PaperHost):
         @override

@@ -16,6 +16,9 @@ DRIVER = "nvidia"
 MODPROBE_S = 180
 LOG = "driver"
 REJECTED = ("Key was rejected", "Required key not available")
+# What a kernel that Secure Boot locked down says instead where it enforces no signatures, as Debian's.
+DENIED = "Operation not permitted"
+LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 
 @command.alone("driver")
@@ -23,32 +26,44 @@ def renew(services: list[str], modules: list[str], timeout_s: int) -> dict[str, 
     """Stop `services` in order, exchange all modules of the driver, load `modules`, start again what had run.
 
     `why` says what stands in the way of an exchange, empty where there was none; `down` are services that do not start
-    again. Raises Problem `gpu-held` where others hold a GPU, and nothing was unloaded then.
+    again, `lost` modules of others that needed the driver before and do not load with this one, each with what was
+    said. Raises Problem `gpu-held` where others hold a GPU, and nothing was unloaded then.
     """
     deadline = time.monotonic() + timeout_s
     stopped = paused.stop(services, deadline)
     try:
         gpu_holders.refuse([])
         command.say(LOG, "exchanging the modules of the driver")
-        why = _exchange(modules, deadline)
+        why, lost = _exchange(modules, deadline)
     finally:
         command.say(LOG, "starting what had run before")
         down = paused.start(stopped, deadline)
-    return {"why": why, "down": down}
+    return {"why": why, "down": down, "lost": {} if why else lost}
 
 
-def _exchange(modules: Sequence[str], deadline: float) -> str:
-    """Return what went wrong; nothing is unloaded while any of the modules is in use."""
+def _exchange(modules: Sequence[str], deadline: float) -> tuple[str, dict[str, str]]:
+    """Return what went wrong, and what did not come back; nothing is unloaded while any of the modules is in use."""
     goes = list(dict.fromkeys(_dependents(DRIVER)))
     if busy := next(filter(None, map(_busy, goes)), ""):
-        return busy
+        return busy, {}
     failed = next(filter(None, (_modprobe("-r", name, deadline) for name in goes)), "")
     comes = dict.fromkeys((*modules, *reversed(goes)))
     wrong = {name: _modprobe("", name, deadline) for name in comes}
-    if any(text in said for said in wrong.values() for text in REJECTED):
+    if any(map(_rejected, wrong.values())):
         step = "enrol the host's key (mokutil --import, then the console at the next boot), or turn Secure Boot off"
         raise Problem("secure-boot", f"the kernel does not take the module: {wrong[DRIVER]}", step)
-    return failed or next((wrong[name] for name in modules if wrong[name]), "")
+    lost = {name: said for name, said in wrong.items() if said and name not in modules}
+    return failed or next((wrong[name] for name in modules if wrong[name]), ""), lost
+
+
+def _rejected(said: str) -> bool:
+    """Tell whether the kernel loads no module that has this one's signature, or none."""
+    if any(text in said for text in REJECTED):
+        return True
+    try:
+        return DENIED in said and "[none]" not in LOCKDOWN.read_text()
+    except OSError:
+        return False
 
 
 def _dependents(name: str) -> Iterator[str]:
