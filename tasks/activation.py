@@ -1,5 +1,6 @@
 """The driver that is installed becomes the one that is loaded: by its modules' exchange, or else by a reboot."""
 
+import time
 from collections.abc import Mapping, Sequence
 
 from rackhand.catalog import platforms
@@ -11,6 +12,9 @@ from rackhand.run import HostRun
 from rackhand.seen import inventory
 from rackhand.session import inner_s
 from tasks import driver, switch
+
+# A host answers before its kernel has loaded the modules of all devices: for so long after a boot they are waited for.
+ARRIVAL_S, ARRIVAL_POLL_S = 30, 2
 
 
 def activate(host: HostRun) -> Change | None:
@@ -93,10 +97,19 @@ def reboot(host: HostRun, why: str) -> None:
     host.board.phase(host.name, "reboot")
     with host.waiting("reboot", settings.driver_reboot_timeout_s):
         host.session.reboot(settings.driver_reboot_timeout_s)
-    host.changed()
-    if wrong := activation.apart(host.survey(), host.planned.driver.version):
+    if wrong := _arrived(host):
         next_step = "see 'dkms status' and 'dmesg | grep -i nvidia' on the host; rackhand reboots it once per run"
         raise host.error("driver-not-loaded", f"after a reboot it has {wrong}", next_step)
+
+
+def _arrived(host: HostRun) -> str:
+    """Say what of the driver is not of the planned version once the boot has loaded it; empty where all is."""
+    deadline = time.monotonic() + ARRIVAL_S
+    host.changed()
+    while not host.survey().driver.loaded and time.monotonic() < deadline:
+        time.sleep(ARRIVAL_POLL_S)
+        host.changed()
+    return activation.apart(host.survey(), host.planned.driver.version)
 
 
 def _prove(host: HostRun, why: str) -> None:

@@ -175,7 +175,33 @@ def test_a_module_of_others_that_does_not_load_with_the_new_driver_is_told() -> 
     assert [(each.code, "gdrdrv" in each.what) for each in host.warnings] == [("module-lost", True)]
 
 
-def test_a_reboot_that_does_not_help_ends_the_host_and_is_not_repeated() -> None:
+def test_a_module_that_a_boot_is_still_loading_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activation, "ARRIVAL_POLL_S", 0.0)
+
+    class Slow(PaperHost):
+        answers = 0
+
+        @override
+        def reboot(self, timeout_s: int) -> None:
+            self.facts["driver"]["loaded"], self.answers = None, 3
+
+        @override
+        def call(self, function: str, within_s: int = 120, **args: Any) -> Any:
+            self.answers -= 1
+            if self.answers == 0:
+                self.facts["driver"]["loaded"] = DRIVER
+            return super().call(function, within_s, **args)
+
+    paper = Slow()
+    paper.facts["driver"].update(loaded=None, nouveau=True)
+    host = host_run(paper)
+    change(activation.activate(host)).apply()
+    assert host.survey().driver.loaded == DRIVER
+
+
+def test_a_reboot_that_does_not_help_ends_the_host_and_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activation, "ARRIVAL_S", 0)
+
     class Stubborn(PaperHost):
         @override
         def reboot(self, timeout_s: int) -> None:
