@@ -238,7 +238,15 @@ def test_bridges_use_some_of_the_links_and_no_card_needs_more_than_its_like() ->
     assert codes(answer) == []
     answer["nvml"]["gpus"][2]["nvlinks"] = [True] * 2 + [False] * 10
     (only,) = found(answer)
-    assert (only.gpu, only.what.rpartition(": ")[2]) == (address(2), "2 of 4 up")
+    assert (only.code, only.gpu, only.what.rpartition(": ")[2]) == ("nvlink-down", address(2), "2 of 4 up")
+
+
+def test_a_card_without_a_bridge_is_no_card_whose_links_are_down() -> None:
+    answer = host(3, A100)
+    for gpu in answer["nvml"]["gpus"][:2]:
+        gpu["nvlinks"] = [True] * 12
+    (only,) = found(answer)
+    assert (only.code, only.gpu, only.blocks) == ("nvlink-none", address(2), False)
 
 
 @pytest.mark.parametrize(

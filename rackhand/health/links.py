@@ -47,8 +47,9 @@ def fabric(gpus: Sequence[GpuSeen], bus: Inventory) -> Iterator[Finding]:
 def nvlinks(gpus: Sequence[GpuSeen], bus: Inventory, engines: Sequence[EngineSeen]) -> Iterator[Finding]:
     """Compare the links that are up with what cards of the same name have.
 
-    Switches use every link of a card. Bridges use some, so the card with the most links up tells how many there are.
-    Without any server nobody knows yet whether one will span cards: then links are needed.
+    Switches use every link of a card. Bridges use some, so the card with the most links up tells how many there are;
+    they join pairs, so a card without any may have none. Without any server nobody knows yet whether one will span
+    cards: then links are needed.
     """
     needed = not engines or any(len(set(engine.gpus)) > 1 for engine in engines)
     switched = bus.platform in SWITCHED
@@ -61,6 +62,7 @@ def nvlinks(gpus: Sequence[GpuSeen], bus: Inventory, engines: Sequence[EngineSee
                 down = [str(number) for number, up in enumerate(links) if not up] if switched else []
                 which = f" (down: {', '.join(down)})" if down else ""
                 code = "nvlink-down" if needed else "nvlink-unused"
+                code = code if switched or any(links) else "nvlink-none"
                 yield notice(code, f"{sum(links)} of {expected} up{which}", gpu.address)
 
 
