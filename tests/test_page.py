@@ -147,6 +147,13 @@ def test_the_page_tells_of_a_rollback_at_the_canary_what_a_boss_asks() -> None:
     assert "it did not get its turn" not in text
 
 
+def test_a_forecast_that_says_nothing_of_the_engine_is_called_not_compared() -> None:
+    host = upgrades.upgraded("gpu-a1")
+    memory = replace(upgrades.MEMORY, reported_tokens=2_097_152, percent=None)
+    on_a_cpu = replace(host, instances=tuple(replace(each, memory=memory) for each in host.instances))
+    assert "926,928 / 2,097,152 not compared" in text_of(upgrades.rollout([on_a_cpu]))
+
+
 def test_what_ails_gpus_stands_in_a_table_what_blocks_first_and_the_same_of_several_once() -> None:
     hosts = [upgrades.upgraded(name) for name in ("gpu-a1", "gpu-a2")]
     sick = decided([notice("row-remap-pending", gpu="0000:17:00.0")], Policy(), "gpu-a1")

@@ -75,6 +75,13 @@ def percent_words(percent: float) -> str:
     return f"{percent:+.1f} %" if abs(percent) >= 0.05 else "0.0 %"
 
 
+def compared_words(memory: Comparison | None) -> str:
+    """Say how far the forecast was off, or that the two numbers are of different things, as on a CPU."""
+    if memory is None or None in {memory.predicted_tokens, memory.reported_tokens}:
+        return ""
+    return "not compared" if memory.percent is None else percent_words(memory.percent)
+
+
 def no_turn(run: RunOutcome) -> str:
     """Say why there is no timeline, as far as the report tells."""
     if run.stopped:
