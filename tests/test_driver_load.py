@@ -273,3 +273,13 @@ def test_nouveau_is_kept_out_of_the_next_boot(machine: Machine, monkeypatch: pyt
     driver_boot.ready(version="580.126.20", nouveau=True, timeout_s=60)
     assert "blacklist nouveau" in driver_boot.BLACKLIST.read_text()
     assert machine.said("update-initramfs") == ["-u -k all"]
+
+
+def test_no_host_is_rebooted_where_nouveau_stays_in_the_initramfs(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module_of_next(monkeypatch, "580.126.20")
+    machine.fails("update-initramfs -u -k all", "gzip: stdout: No space left on device\n")
+    with pytest.raises(Problem) as caught:
+        driver_boot.ready(version="580.126.20", nouveau=True, timeout_s=60)
+    assert (caught.value.code, caught.value.evidence) == ("initramfs", ["gzip: stdout: No space left on device"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rackhand.remote import command, files, kernels
+from rackhand.remote.problem import Problem
 
 BLACKLIST = Path("/etc/modprobe.d/rackhand-nouveau.conf")
 TEXT = "# Written by rackhand; edits are lost.\nblacklist nouveau\noptions nouveau modeset=0\n"
@@ -19,7 +20,8 @@ INITRAMFS = (("update-initramfs", "-u", "-k", "all"), ("dracut", "--force", "--r
 def ready(version: str, nouveau: bool, timeout_s: int) -> dict[str, str]:
     """Shut out nouveau where it is loaded, and build what is missing; return {release, module} of the next kernel.
 
-    `module` is the version that it would load, empty where it has none.
+    `module` is the version that it would load, empty where it has none. Raises Problem `initramfs` where nouveau would
+    be loaded again by what a boot begins with.
     """
     if nouveau:
         _shut_out(timeout_s)
@@ -39,5 +41,10 @@ def _shut_out(timeout_s: int) -> None:
     if not BLACKLIST.exists():
         files.write(BLACKLIST, TEXT)
     tool = next((words for words in INITRAMFS if shutil.which(words[0])), None)
-    if tool:
-        command.run(tool, LOG, timeout_s)
+    if tool is None:
+        return
+    status, said = command.run(tool, LOG, timeout_s)
+    if status:
+        what = f"nouveau has the GPUs, and what a boot begins with cannot be built without it ({tool[0]}: {status})"
+        step = f"see {command.LOGS}/{LOG}.log and the free space in /boot on the host, then run again"
+        raise Problem("initramfs", what, step, said[-6:])
