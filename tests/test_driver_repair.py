@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rackhand.remote import apt, command, dpkg, driver_repair, gpu
+from rackhand.remote import apt, command, dpkg, driver_fetch, driver_repair, gpu
 from rackhand.remote.problem import Problem
 
 FAMILY = ("nvidia-*", "libcuda1")
@@ -139,3 +139,21 @@ def test_others_packages_that_cannot_be_configured_are_named(root: Root) -> None
     assert caught.value.code == "dpkg-unfinished"
     assert caught.value.what.endswith(": other")
     assert any("other" in line for line in caught.value.evidence)
+
+
+def test_they_are_named_before_a_server_is_stopped_for_the_driver(
+    root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apt, "wait_for_lock", lambda *_: 60)
+    subprocess.run(["dpkg", "--unpack", root.deb("other", "1", fails=True)], check=True, capture_output=True)
+    with pytest.raises(Problem) as caught:
+        driver_fetch.stage(tmp_path / "base", {"family": FAMILY}, 60)
+    assert caught.value.what.endswith(": other")
+
+
+def test_nothing_is_configured_beside_a_server_where_the_driver_is_unfinished(root: Root) -> None:
+    root.install(root.deb("nvidia-a", "1"), root.deb("other", "1"))
+    for name in ("nvidia-a", "other"):
+        root.becomes(name, "half-configured")
+    driver_repair.foreign_alone(FAMILY, 60)
+    assert root.states() == {"nvidia-a": "half-configured 1", "other": "half-configured 1"}

@@ -38,6 +38,7 @@ def stage(base: Path, wish: Wish, timeout_s: int) -> dict[str, str]:
     wish = {**wish, "family": [*wish["family"], *driver_files.MODULES]}
     apt.wait_for_lock("driver-stage", timeout_s)
     _mend(base, wish["family"])
+    driver_repair.foreign_alone(wish["family"], _left_s(deadline))
     around = _around()
     name = driver_store.find(base, wish["version"], wish["packages"])
     if not name:

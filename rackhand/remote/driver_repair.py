@@ -66,6 +66,12 @@ def foreign(family: Sequence[str], timeout_s: int) -> None:
         raise stuck(left, command.read(LOG))
 
 
+def foreign_alone(family: Sequence[str], timeout_s: int) -> None:
+    """Do the same while servers are at work: not where the driver is unfinished, whose services would start anew."""
+    if len(strangers(family)) == len(unfinished()):
+        foreign(family, timeout_s)
+
+
 def settle() -> None:
     """Let dpkg write down for good what it had done when it was cut off; nothing is configured by that."""
     if not dpkg.interrupted():
