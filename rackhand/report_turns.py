@@ -13,7 +13,7 @@ def turn_lines(run: RunOutcome) -> Iterator[str]:
     """Yield a line for every host that went back, and one each for the longest outage and for those left alone."""
     yield from (clean(back_words(host)) for host in run.hosts if host.status is HostStatus.ROLLED_BACK)
     if longest := longest_out(run):
-        yield clean(f"out of service for {out_words(longest)} at most ({longest.name})")
+        yield clean(out_words(longest))
     for served in (True, False):
         names = [host.name for host in untouched(run) if bool(host.release) is served]
         if names:
@@ -39,11 +39,11 @@ def longest_out(run: RunOutcome) -> HostOutcome | None:
 
 
 def out_words(host: HostOutcome) -> str:
-    """Say how long a host was out of service, and how much of that its engines needed."""
+    """Say that no host was out of service for longer than this one, and how much of that its engines needed."""
     if host.turn is None or host.turn.out_s is None:
-        return "0 s"
+        return ""
     start = f", {host.turn.start_s:.1f} s of it the engine's own start" if host.turn.start_s is not None else ""
-    return f"{host.turn.out_s:.1f} s{start}"
+    return f"out of service for {host.turn.out_s:.1f} s at most ({host.name}){start}"
 
 
 def back_words(host: HostOutcome) -> str:

@@ -290,6 +290,11 @@ def test_the_verdict_is_one_sentence(outcome: RunOutcome, sentence: str) -> None
     assert report.table(outcome, 100).splitlines()[-1] == sentence
 
 
+def test_the_longest_time_out_of_service_is_told_with_the_engines_part_of_it() -> None:
+    lines = report.table(upgrades.AT_THE_CANARY, 140).splitlines()
+    assert "out of service for 60.5 s at most (gpu-a1), 27.9 s of it the engine's own start" in lines
+
+
 @pytest.mark.parametrize(
     ("left", "line", "sentence"),
     [
