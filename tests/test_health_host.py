@@ -80,6 +80,18 @@ def test_the_log_since_boot_comes_from_the_journal_and_holds_the_words_alone(log
     assert kernel_log.lines(["NVRM: "], kernel_log.TIMED) == [XID]
 
 
+def test_what_counts_is_kept_however_much_the_driver_says_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    chatter = "2026-11-29T06:14:01+00:00 rack1 kernel: NVRM: _issueRpcAndWait: rpcSendMessage failed"
+    said = [
+        "2026-11-29T06:00:00+00:00 rack1 kernel: NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  580.126.20",
+        XID,
+        "2026-11-29T06:14:00+00:00 rack1 kernel: nvidia-nvswitch0: SXid (PCI:0000:05:00.0): 20034, Fatal, Link 30",
+        "2026-11-29T06:14:00+00:00 rack1 kernel: NVRM: GPU 0000:10:00.0: RmInitAdapter failed! (0x23:0x65:1401)",
+    ]
+    monkeypatch.setattr(kernel_log, "_read", lambda _: [*said, *[chatter] * (2 * health.KEPT_LINES)])
+    assert health._kernel() == said
+
+
 def test_where_the_journal_has_nothing_of_this_boot_the_kernels_buffer_is_read(logs: Path) -> None:
     installed(logs / "journalctl", "echo '-- No entries --'")
     installed(logs / "dmesg", f"echo '{XID}'")

@@ -14,8 +14,11 @@ from typing import Any
 from rackhand.remote import gpu, host, kernel_log, state
 
 CUDA_S = 60
-# What is kept of the log: the driver's own words, and those of the NVSwitches.
-KERNEL_WORDS = ("NVRM: ", "SXid")
+# What is kept of the log: errors of GPUs and NVSwitches, cards that were refused, and when the driver began. A lost card
+# lets the driver say a thousand other things, and the one that counts would not be among the last.
+KERNEL_WORDS = (
+    "NVRM: Xid", "SXid", "RmInitAdapter failed", "is not supported by", "open kernel modules", "NVRM: loading NVIDIA",
+)  # fmt: skip
 KEPT_LINES = 500
 UNITS = ("nvidia-persistenced", "nvidia-fabricmanager")
 FABRIC_PACKAGES = "nvidia-fabricmanager*"
