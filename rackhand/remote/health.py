@@ -14,8 +14,8 @@ from typing import Any
 from rackhand.remote import gpu, host, kernel_log, state
 
 CUDA_S = 60
-# What is kept of the log: errors of GPUs and NVSwitches, cards that were refused, and when the driver began. A lost card
-# lets the driver say a thousand other things, and the one that counts would not be among the last.
+# What is kept of the log: errors of GPUs and NVSwitches, cards that were refused, and when the driver began. A card
+# that is lost lets the driver say a thousand other things, and the one that counts would not be among the last.
 KERNEL_WORDS = (
     "NVRM: Xid", "SXid", "RmInitAdapter failed", "is not supported by", "open kernel modules", "NVRM: loading NVIDIA",
 )  # fmt: skip
