@@ -24,6 +24,8 @@ WAIT_S = 180
 LARGE_BYTES = 192 << 20
 RACKHAND = "opt/rackhand"
 SLOW_APT = 'DPkg::Pre-Invoke { "sleep 20"; };\n'
+# Longer than a run takes to come as far as the driver, on a busy machine too.
+SLOWER_APT = 'DPkg::Pre-Invoke { "sleep 60"; };\n'
 OUTWARD = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
@@ -182,7 +184,7 @@ def test_the_next_run_waits_for_the_apt_that_a_killed_run_left_behind(
     hosts = {"orphan": {"lab_personality": "1xL4"}}
     host = world.fleet.up("orphan", "1xL4")
     host.wait_ssh()
-    host.write("/etc/apt/apt.conf.d/99slow", SLOW_APT)
+    host.write("/etc/apt/apt.conf.d/99slow", SLOWER_APT)
     running = start(hosts)
     running.until(apt_begun, host)
     running.end(signal.SIGKILL)
