@@ -161,6 +161,14 @@ def test_an_upgrade_of_one_instance_reads_as_what_happens(watched: Watched) -> N
     ]
 
 
+def test_all_instances_that_left_together_serve_again(watched: Watched) -> None:
+    board = watched.begin(["gpu-1"]).board
+    for phase in ("drain", "stop", "start", "serving"):
+        for instance in ("tiny-0", "tiny-1"):
+            board.phase("gpu-1", phase, instance)
+    assert watched.words[-2:] == ["gpu-1 │ tiny-0 serving again", "gpu-1 │ tiny-1 serving again"]
+
+
 def test_an_instance_that_never_left_serves_but_not_again(watched: Watched) -> None:
     watched.begin(["gpu-1"]).board.phase("gpu-1", "serving", "llama-0")
     assert watched.words[-1] == "gpu-1 │ llama-0 serving"

@@ -31,9 +31,10 @@ class Turn:
     def told(self, phase: str, instance: str, detail: str, now: float) -> "Turn":
         """Return the turn after a phase was told; instances that are told the same one after the other are together."""
         together = phase == self.phase and instance and self.instances
+        left = self.left | {instance} if instance and phase in LEAVING else self.left
         if together:
             names = self.instances if instance in self.instances else (*self.instances, instance)
-            return replace(self, instances=names, detail=detail)
+            return replace(self, instances=names, detail=detail, left=left)
         return replace(
             self,
             phase=phase,
@@ -41,7 +42,7 @@ class Turn:
             instances=(instance,) if instance else (),
             detail=detail,
             note="",
-            left=self.left | {instance} if instance and phase in LEAVING else self.left,
+            left=left,
             back=self.back or phase in GOING_BACK,
         )
 
