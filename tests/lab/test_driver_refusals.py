@@ -118,7 +118,7 @@ def test_an_unreachable_repository_is_named(world: World, host: LabHost) -> None
 
 
 def test_a_held_lock_is_named_while_waiting_and_the_run_goes_on_once_it_is_free(world: World, host: LabHost) -> None:
-    process = hold_lock(host, 25)
+    process = hold_lock(host, 60)  # longer than a run takes to come to apt, on a busy machine too
     try:
         result = world.deploy(ONE, driver_version=OLD)
     finally:
