@@ -95,13 +95,12 @@ def test_a_host_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    monkeypatch.setattr(require, "PACKAGES", {"no-such-tool": "no-such-tool", "no-such-file": "/no/such/file"})
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("shutil.which", lambda *_arguments, **_options: None)
     with pytest.raises(
         RackhandError, match=r"missing no-such-tool, no-such-file .*apt-get install no-such-tool no-such"
     ):
-        require.ensure()
+        require.ensure({"no-such-tool": "no-such-tool", "no-such-file": "/no/such/file"})
 
 
 def test_a_person_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
