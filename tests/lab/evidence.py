@@ -12,6 +12,7 @@ NOT_OURS = (
     "var/lib/dpkg/lock",
     "var/lib/apt/lists/lock",
     "var/cache/apt/archives/lock",
+    "var/lib/prometheus/node-exporter",  # the host's own service writes the page of its GPUs anew all the time
 )
 
 Files = dict[str, tuple[int, int]]
