@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rackhand.errors import RackhandError
 from rackhand.lab.connector import CHECKOUT
 from rackhand.lab.fleet import Fleet
 from rackhand.lab.host import LabHost
@@ -177,7 +178,17 @@ def serving(host: LabHost) -> bool:
 
 
 def until(holds: Callable[[], bool], limit_s: float = 180) -> bool:
+    """Wait for something to hold of a host, also of one that is off for a while because it reboots."""
     deadline = time.monotonic() + limit_s
-    while not holds() and time.monotonic() < deadline:
+    while not (seen := holds_while_on(holds)) and time.monotonic() < deadline:
         time.sleep(0.5)
-    return holds()
+    return seen
+
+
+def holds_while_on(holds: Callable[[], bool]) -> bool:
+    try:
+        return holds()
+    except RackhandError as error:
+        if error.code != "lab.off":
+            raise
+        return False
