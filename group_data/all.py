@@ -194,6 +194,8 @@ health_dcgm = True
 
 # When one host is refused: "stop" the whole run before any change, or "skip" that host.
 preflight_on_refusal = "stop"
+# The same for a host whose GPUs ail or are missing, which says nothing about what is deployed.
+preflight_on_unhealthy = "skip"
 # Directory for the JSON reports, relative to this checkout.
 report_dir = "reports"
 

@@ -12,7 +12,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
-from rackhand import checkup, lease, planner, wishes
+from rackhand import checkup, lease, planner, preflight, wishes
 from rackhand.errors import RackhandError
 from rackhand.fleet_run import Run
 from rackhand.frozen import validated
@@ -36,7 +36,6 @@ __all__ = ["EVERY", "GPU", "ROUTER", "Change", "Step", "current_run", "make_true
 
 A_DAY_S = 86_400
 ROUTERS = "routers"  # the group of an inventory whose hosts are routers
-SILENT = ("connection-lost", "timeout")
 
 
 class RefusedError(PyinfraError):
@@ -187,13 +186,9 @@ def _announce(current: HostRun) -> None:
 
 
 def _stop_when_refused(run: Run) -> None:
-    """Nothing changes anywhere until every host has a plan; hosts that merely fell silent do not hold up the others."""
-    wrong = [each for each in run.hosts.values() if each.refusal or each.problems]
-    blocking = [each for each in wrong if each.refusal or any(problem.code not in SILENT for problem in each.problems)]
-    skips = all(each.wishes and each.wishes.settings.preflight_on_refusal == "skip" for each in blocking)
-    if blocking and not skips:
-        names = ", ".join(sorted(each.name for each in blocking))
-        raise RefusedError(f"nothing was changed on any host: {len(blocking)} of {len(run.hosts)} refused ({names})")
+    """Nothing changes anywhere until every host has a plan, but for those that the others need not wait for."""
+    if found := preflight.hindrance(run.hosts.values()):
+        raise RefusedError(f"nothing was changed on any host: {found}")
 
 
 def make_true(step: Step, title: str, role: str = GPU) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rackhand.errors import RackhandError
@@ -15,7 +15,7 @@ from rackhand.report_memory import memory_lines
 from rackhand.report_table import overview
 from rackhand.report_turns import turn_lines, untouched, wave_lines
 from rackhand.terminal import clean
-from rackhand.verdict import verdict
+from rackhand.verdict import names_of, verdict
 
 MOST_NAMES = 8
 
@@ -28,7 +28,7 @@ def table(run: RunOutcome, width: int, colour: bool = False) -> str:
     left = untouched(run)
     shown = [host for host in run.hosts if host not in left]
     told = [*memory_lines(run.hosts), *_warning_lines(run.hosts), *_finding_lines(run.hosts)]
-    reasons = [list(_reason_lines(host)) for host in shown if host.problems]
+    reasons = [list(_reason_lines(hosts)) for hosts in _alike(shown)]
     blocks = [overview(shown, width, colour) if shown else [], list(turn_lines(run)), told, *reasons, [verdict(run)]]
     return "\n\n".join(["\n".join(block) for block in blocks if block])
 
@@ -108,7 +108,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _warning_lines(hosts: Sequence[HostOutcome]) -> Iterator[str]:
-    yield from (f"warning: {_line(host, warning)}" for host in hosts for warning in host.warnings)
+    yield from (f"warning: {_line([host], warning)}" for host in hosts for warning in host.warnings)
 
 
 def _finding_lines(hosts: Sequence[HostOutcome]) -> Iterator[str]:
@@ -118,21 +118,32 @@ def _finding_lines(hosts: Sequence[HostOutcome]) -> Iterator[str]:
         if each.severity is not Severity.INFO:
             places.setdefault((before(each), each.what, each.code, each.next_step), []).append(each.where)
     for (weight, what, code, step), where in places.items():
-        more = f" and {len(where) - MOST_NAMES} more" if len(where) > MOST_NAMES else ""
-        yield clean(f"{weight}{', '.join(where[:MOST_NAMES])}{more}: {what} [{code}] → {step}")
+        yield clean(f"{weight}{names_of(where, MOST_NAMES)}: {what} [{code}] → {step}")
 
 
-def _line(host: HostOutcome, problem: Problem) -> str:
-    where = problem.where if host.name in problem.where else f"{host.name}, {problem.where}"
-    return clean(f"{where}: {problem.what} [{problem.code}] → {problem.next_step}")
+def _alike(hosts: Sequence[HostOutcome]) -> list[list[HostOutcome]]:
+    """Put those together that have the same reasons, word for word, so that a fleet's one mistake is told once."""
+    alike: dict[tuple[Problem, ...], list[HostOutcome]] = {}
+    for host in hosts:
+        if host.problems:
+            reasons = tuple(replace(each, where=each.where.replace(host.name, "")) for each in host.problems)
+            alike.setdefault(reasons, []).append(host)
+    return list(alike.values())
 
 
-def _reason_lines(host: HostOutcome) -> Iterator[str]:
-    for problem in host.problems:
-        yield _line(host, problem)
+def _line(hosts: Sequence[HostOutcome], problem: Problem) -> str:
+    """Say what is wrong with one host, or with several alike; `problem` is that of the first."""
+    first, all_names = hosts[0].name, names_of([host.name for host in hosts], MOST_NAMES)
+    where = problem.where if first in problem.where else f"{first}, {problem.where}"
+    return clean(f"{where.replace(first, all_names, 1)}: {problem.what} [{problem.code}] → {problem.next_step}")
+
+
+def _reason_lines(hosts: Sequence[HostOutcome]) -> Iterator[str]:
+    for problem in hosts[0].problems:
+        yield _line(hosts, problem)
         yield from (f"  │ {clean(line)}".rstrip() for line in problem.evidence)
 
 
 def _plan_lines(host: HostOutcome) -> list[str]:
     words = [f"  - {clean(words)}" for words in host.plan]
-    return [f"{clean(host.name)}: {host.status}", *words, *(f"  {line}" for line in _reason_lines(host))]
+    return [f"{clean(host.name)}: {host.status}", *words, *(f"  {line}" for line in _reason_lines([host]))]

@@ -123,6 +123,7 @@ class Settings(BaseModel):
     health_dcgm: bool = True
 
     preflight_on_refusal: Literal["stop", "skip"] = "stop"
+    preflight_on_unhealthy: Literal["stop", "skip"] = "skip"
     report_dir: str = "reports"
 
     metrics_hardware: Literal["auto", "textfile", "dcgm", "off"] = "auto"

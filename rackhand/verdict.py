@@ -57,7 +57,7 @@ def _place(run: RunOutcome) -> str:
 
 def _named(guilty: Sequence[HostOutcome]) -> str:
     kinds = list(dict.fromkeys(host.status for host in guilty))
-    named = [f"{kind}: {_names([host.name for host in guilty if host.status is kind])}" for kind in kinds]
+    named = [f"{kind}: {names_of([host.name for host in guilty if host.status is kind])}" for kind in kinds]
     return named[0] if len(named) == 1 else f"did not get there ({'; '.join(named)})"
 
 
@@ -77,5 +77,6 @@ def _counts(hosts: Sequence[HostOutcome]) -> list[str]:
     return [f"{hosts_of(words.count(word))} {word}" for word in dict.fromkeys(words)]
 
 
-def _names(names: Sequence[str], most: int = 5) -> str:
+def names_of(names: Sequence[str], most: int = 5) -> str:
+    """Name the first hosts and count the others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -18,13 +18,35 @@ def deploy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Deploy:
 
 
 @pytest.mark.parametrize("ails", [ROW, {"ecc_uncorrected": 2}, {"recovery": 1}, {"retired_pending": True}])
-def test_what_no_driver_cures_refuses_a_host_before_anything_changes(deploy: Deploy, ails: dict[str, object]) -> None:
+def test_what_no_driver_cures_refuses_a_host_and_the_others_go_on(deploy: Deploy, ails: dict[str, object]) -> None:
     sick, well = PaperHost(ails=[ails]), PaperHost()
     result = deploy({"sick": sick, "well": well}, "-y")
     assert result.host("sick").status is HostStatus.REFUSED
     assert [each.code for each in result.host("sick").problems] == ["gpu-unhealthy"]
+    assert sick.changing == []
+    assert result.host("well").status is HostStatus.HEALTHY, "one sick card holds up no fleet"
+    assert result.status == 1
+
+
+def test_a_fleet_can_be_told_to_wait_until_every_gpu_is_fit(deploy: Deploy) -> None:
+    sick, well = PaperHost(ails=[ROW]), PaperHost()
+    result = deploy({"sick": sick, "well": well}, "-y", preflight_on_unhealthy="stop")
     assert (sick.changing, well.changing) == ([], [])
-    assert "nothing was changed on any host" in result.said
+    assert "nothing was changed on any host: 1 of 2 refused (@fake/sick)" in result.said
+
+
+def test_a_host_that_cannot_have_what_is_wished_still_stops_a_run_that_leaves_out_sick_ones(deploy: Deploy) -> None:
+    sick, well, old = PaperHost(ails=[ROW]), PaperHost(), PaperHost(cards=("p100",))
+    result = deploy({"sick": sick, "well": well, "old": old}, "-y")
+    assert well.changing == []
+    assert "nothing was changed on any host: 2 of 3 refused (@fake/old, @fake/sick)" in result.said
+
+
+def test_the_first_well_host_goes_first_where_the_canary_is_sick(deploy: Deploy) -> None:
+    hosts = {"a": PaperHost(ails=[ROW]), "b": PaperHost(), "c": PaperHost()}
+    result = deploy(hosts, "-y", rollout_canary=("a",))
+    assert [result.host(name).status for name in hosts] == [HostStatus.REFUSED, HostStatus.HEALTHY, HostStatus.HEALTHY]
+    assert [each.hosts for each in result.outcome.waves] == [("@fake/b",), ("@fake/c",)]
 
 
 def test_the_refusal_names_what_ails_which_gpu_and_what_to_do(deploy: Deploy) -> None:

@@ -246,6 +246,22 @@ def test_a_reason_that_names_no_host_gets_its_name() -> None:
     assert "\n@lab/rack1, requirements.txt: the engine died" in text
 
 
+def test_many_hosts_with_the_same_reasons_are_told_it_once() -> None:
+    names = [f"h{number}" for number in range(20)]
+    wrong = [dataclasses.replace(ENGINE_DIED, where=name, evidence=("a line",)) for name in names]
+    other = dataclasses.replace(wrong[1], what="the disk is full")
+    found = [(each,) for each in wrong]
+    found[1] = (other,)
+    hosts = [dataclasses.replace(RACK1, name=name, problems=each) for name, each in zip(names, found, strict=True)]
+    told = [line for line in report.table(run(*hosts), 120).splitlines() if "[engine-died]" in line or "│" in line]
+    assert [line.partition(": ")[0] for line in told] == [
+        "h0, h2, h3, h4, h5, h6, h7, h8 and 11 more",
+        "  │ a line",
+        "h1",
+        "  │ a line",
+    ]
+
+
 def test_evidence_cannot_move_the_cursor_or_write_markup() -> None:
     nasty = dataclasses.replace(
         ENGINE_DIED, what="[red]x[/red]\nsecond", evidence=("\x1b[2J\x1b]0;t\x07red\r\x9bmore",)
