@@ -37,7 +37,12 @@ def touched(before: Files, after: Files) -> list[str]:
 def reasons(result: Result, name: str) -> list[str]:
     """Return the lines with which the end of a run explains one host."""
     _, _, table = result.printed.rpartition("\nhost ")
-    return [line for line in table.splitlines() if line.startswith(f"@lab/{name}") and "→" in line]
+    return [line for line in table.splitlines() if "→" in line and _tells_of(line, f"@lab/{name}")]
+
+
+def _tells_of(line: str, name: str) -> bool:
+    """Tell whether a line is about a host, alone or among others that have the same reason."""
+    return any(place.startswith(name) for place in line.partition(": ")[0].split(", "))
 
 
 def only_line(result: Result, name: str) -> str:
