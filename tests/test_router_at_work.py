@@ -49,7 +49,7 @@ class Engine(ThreadingHTTPServer):
     def __init__(self, instance: str) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.instance, self.sick, self.slow_s = instance, False, 0.0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     @property
     def port(self) -> int:
