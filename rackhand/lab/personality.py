@@ -212,16 +212,22 @@ def _parts() -> Mapping[str, Any]:
     return parts
 
 
+def _part(kind: str, model: object, where: str) -> Mapping[str, Any]:
+    known: Mapping[Any, Mapping[str, Any]] = _parts()[kind]
+    if model not in known:
+        raise _wrong(f"no model {model!r} among {kind}", where, f"choose one of: {', '.join(known)}")
+    return known[model]
+
+
 def _checked(raw: Mapping[str, Any], where: str) -> Personality:
-    parts = _parts()
-    switches = [{**parts["nvswitch"], "address": address} for address in raw.get("nvswitches", ())]
-    gpus = [{**gpu, "model": parts["gpus"].get(gpu.get("model"))} for gpu in raw.get("gpus", ())]
-    unknown = [gpu.get("model") for gpu in raw.get("gpus", ()) if gpu.get("model") not in parts["gpus"]]
-    if unknown:
-        raise _wrong(f"no GPU model {unknown[0]!r}", where, f"choose one of: {', '.join(parts['gpus'])}")
+    switches = [
+        {**_part("nvswitches", each.get("model"), where), "address": each.get("address")}
+        for each in raw.get("nvswitches", ())
+    ]
+    gpus = [{**gpu, "model": _part("gpus", gpu.get("model"), where)} for gpu in raw.get("gpus", ())]
     try:
         return TypeAdapter(Personality).validate_python(
-            {**raw, "gpus": gpus, "nvswitches": switches, "board": parts["board"]}
+            {**raw, "gpus": gpus, "nvswitches": switches, "board": _parts()["board"]}
         )
     except ValidationError as error:
         first = error.errors()[0]

@@ -188,6 +188,7 @@ def test_a_bridge_leads_to_its_other_end_and_a_switch_to_the_switch(tmp_path: Pa
     ("name", "links", "switched", "peers"),
     [
         ("8xH100-nvswitch", 18, True, []),
+        ("8xA100-nvswitch", 12, True, []),
         ("4xA100-nvlink-pairs", 12, False, ["0000:31:00.0"]),
         ("4xA10-two-sockets", 0, False, []),
         ("2xRTX4090", 0, False, []),
@@ -226,8 +227,15 @@ def test_the_fabric_completes_when_the_fabric_manager_is_ready(tmp_path: Path, v
     assert machine.ask(asked) == [0, 3, 0]
 
 
-def test_cuda_waits_for_the_fabric_with_error_802(tmp_path: Path) -> None:
-    machine = host(tmp_path, "8xH100-nvswitch")
+def test_cards_of_before_hopper_have_no_part_of_their_own_in_the_fabric(tmp_path: Path) -> None:
+    asked = "(lambda i: [n.nvmlDeviceGetGpuFabricInfoV(h, ctypes.byref(i)), i.state])(n.c_nvmlGpuFabricInfo_v3_t())"
+    (tmp_path / "fabric-ready").touch()
+    assert host(tmp_path, "8xA100-nvswitch").ask(asked) == [0, 0]
+
+
+@pytest.mark.parametrize("name", ["8xH100-nvswitch", "8xA100-nvswitch"])
+def test_cuda_waits_for_the_fabric_with_error_802(tmp_path: Path, name: str) -> None:
+    machine = host(tmp_path, name)
     program = (
         "c = ctypes.CDLL('libcuda.so.1')\nk = ctypes.c_int()\n"
         "print(c.cuInit(0), c.cuDeviceGetCount(ctypes.byref(k)), k.value)"
