@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 
 from rackhand.errors import RackhandError
+from rackhand.naming import some
 
 # pyinfra's options that take a value; a test compares them with pyinfra's own.
 SECRET_OPTIONS = frozenset({"--ssh-password", "--password", "--ssh-key-password", "--key-password"})
@@ -103,7 +104,7 @@ def _check_inventory(inventory: str, exists: Callable[[str], bool], inventories:
     if not (inventory.endswith(".py") or "/" in inventory or short in inventories):
         return
     near = [short] if short in inventories else difflib.get_close_matches(inventory, inventories, n=1, cutoff=0.5)
-    step = f"did you mean {near[0]}?" if near else f"choose one of {_some(inventories) or 'your inventory files'}"
+    step = f"did you mean {near[0]}?" if near else f"choose one of {some(inventories, 8) or 'your inventory files'}"
     raise RackhandError("inventory", f"there is no file {inventory}", "inventory", step)
 
 
@@ -123,10 +124,5 @@ def _check_patterns(selection: Selection, fleet: Fleet) -> None:
 def _no_match(option: str, pattern: str, fleet: Fleet) -> RackhandError:
     names = list(dict.fromkeys([*sorted(fleet.groups), *sorted(fleet.hosts)]))
     near = difflib.get_close_matches(pattern, names, n=1)
-    step = f"did you mean {near[0]}?" if near else f"choose among {_some(names)}"
+    step = f"did you mean {near[0]}?" if near else f"choose among {some(names, 8)}"
     return RackhandError("limit", f"'{pattern}' matches no host and no group", option, step)
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
+from rackhand.naming import some
 from rackhand.outcome import Problem
 from rackhand.run import HostRun
-from rackhand.verdict import names_of
+from rackhand.verdict import NAMED
 
 SILENT = ("connection-lost", "timeout")
 # What became of the cards of one host, whatever is deployed to it.
@@ -21,7 +22,7 @@ def hindrance(hosts: Iterable[HostRun]) -> str:
     refused = {host.name: host for host in everyone if _reasons(host)}
     if not any(_stops(host) for host in refused.values()):
         return ""
-    return f"{len(refused)} of {len(everyone)} refused ({names_of(sorted(refused))})"
+    return f"{len(refused)} of {len(everyone)} refused ({some(sorted(refused), NAMED)})"
 
 
 def _reasons(host: HostRun) -> list[Problem]:

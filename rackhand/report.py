@@ -9,13 +9,14 @@ from pathlib import Path
 
 from rackhand.errors import RackhandError
 from rackhand.health.telling import before, placed
+from rackhand.naming import some
 from rackhand.outcome import HostOutcome, Problem, RunOutcome, Severity
 from rackhand.report_json import to_json
 from rackhand.report_memory import memory_lines
 from rackhand.report_table import overview
 from rackhand.report_turns import turn_lines, untouched, wave_lines
 from rackhand.terminal import clean
-from rackhand.verdict import names_of, verdict
+from rackhand.verdict import verdict
 
 MOST_NAMES = 8
 
@@ -118,7 +119,7 @@ def _finding_lines(hosts: Sequence[HostOutcome]) -> Iterator[str]:
         if each.severity is not Severity.INFO:
             places.setdefault((before(each), each.what, each.code, each.next_step), []).append(each.where)
     for (weight, what, code, step), where in places.items():
-        yield clean(f"{weight}{names_of(where, MOST_NAMES)}: {what} [{code}] → {step}")
+        yield clean(f"{weight}{some(where, MOST_NAMES)}: {what} [{code}] → {step}")
 
 
 def _alike(hosts: Sequence[HostOutcome]) -> list[list[HostOutcome]]:
@@ -133,7 +134,7 @@ def _alike(hosts: Sequence[HostOutcome]) -> list[list[HostOutcome]]:
 
 def _line(hosts: Sequence[HostOutcome], problem: Problem) -> str:
     """Say what is wrong with one host, or with several alike; `problem` is that of the first."""
-    first, all_names = hosts[0].name, names_of([host.name for host in hosts], MOST_NAMES)
+    first, all_names = hosts[0].name, some([host.name for host in hosts], MOST_NAMES)
     where = problem.where if first in problem.where else f"{first}, {problem.where}"
     return clean(f"{where.replace(first, all_names, 1)}: {problem.what} [{problem.code}] → {problem.next_step}")
 

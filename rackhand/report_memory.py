@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from rackhand.naming import some
 from rackhand.outcome import HostOutcome
 from rackhand.terminal import clean
 
@@ -16,5 +17,4 @@ def memory_lines(hosts: Sequence[HostOutcome]) -> Iterator[str]:
             if instance.memory is not None and instance.ready_s is not None and instance.memory.words:
                 answers.setdefault(instance.memory.words, []).append(f"{host.name} {instance.name}")
     for words, names in answers.items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        yield clean(f"{words} ({', '.join(names[:NAMED])}{more})")
+        yield clean(f"{words} ({some(names, NAMED)})")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from rackhand.naming import some
 from rackhand.outcome import HostOutcome, HostStatus, RunOutcome
 from rackhand.terminal import clean
 from rackhand.verdict import as_before, hosts_of
@@ -18,8 +19,7 @@ def turn_lines(run: RunOutcome) -> Iterator[str]:
         names = [host.name for host in untouched(run) if bool(host.release) is served]
         if names:
             how = as_before(len(names)) if served else ""
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            yield clean(f"{hosts_of(len(names))} not touched{how}: {', '.join(names[:NAMED])}{more}")
+            yield clean(f"{hosts_of(len(names))} not touched{how}: {some(names, NAMED)}")
 
 
 def wave_lines(run: RunOutcome) -> list[str]:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from rackhand.naming import some
 from rackhand.outcome import HostOutcome, HostStatus, RunOutcome
 
+NAMED = 5
 _WORDS = {HostStatus.UNCHANGED: HostStatus.HEALTHY}
 
 
@@ -57,7 +59,7 @@ def _place(run: RunOutcome) -> str:
 
 def _named(guilty: Sequence[HostOutcome]) -> str:
     kinds = list(dict.fromkeys(host.status for host in guilty))
-    named = [f"{kind}: {names_of([host.name for host in guilty if host.status is kind])}" for kind in kinds]
+    named = [f"{kind}: {some([host.name for host in guilty if host.status is kind], NAMED)}" for kind in kinds]
     return named[0] if len(named) == 1 else f"did not get there ({'; '.join(named)})"
 
 
@@ -75,8 +77,3 @@ def _changed(run: RunOutcome) -> str:
 def _counts(hosts: Sequence[HostOutcome]) -> list[str]:
     words = [_WORDS.get(host.status, host.status) for host in hosts]
     return [f"{hosts_of(words.count(word))} {word}" for word in dict.fromkeys(words)]
-
-
-def names_of(names: Sequence[str], most: int = 5) -> str:
-    """Name the first hosts and count the others."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

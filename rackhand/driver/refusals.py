@@ -9,6 +9,7 @@ from rackhand.catalog import DriverHost, DriverSet, Origin, branches, space_mib
 from rackhand.driver.ground import AptPin, AptSource, Kernel
 from rackhand.driver.modules import lacking
 from rackhand.driver.origin import origins
+from rackhand.naming import some
 from rackhand.outcome import Problem
 from rackhand.settings import Settings
 from rackhand.survey import Survey
@@ -49,7 +50,7 @@ def _origin(case: Case) -> Iterator[Problem]:
     found = origins(case.survey.ground.packages, case.survey.host.distribution)
     others = {origin: names for origin, names in found.items() if origin is not case.packages.source}
     for origin, names in others.items():
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        shown = some(names, 3)
         stay = f"set driver_source = '{origin}' to stay with them, or " if _offers(case, origin) else ""
         yield _problem(
             case,

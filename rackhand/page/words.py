@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from rackhand.naming import some
 from rackhand.outcome import Comparison, HostOutcome, RunOutcome
 
 NAMED = 12
@@ -40,8 +41,7 @@ def counted(count: int, noun: str) -> str:
 
 def names(found: Sequence[str], most: int = NAMED) -> str:
     """Name some, and say how many more there are."""
-    more = f" and {len(found) - most} more" if len(found) > most else ""
-    return ", ".join(found[:most]) + more
+    return some(found, most)
 
 
 def release_words(host: HostOutcome) -> str:

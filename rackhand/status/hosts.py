@@ -6,6 +6,7 @@ from typing import Any
 
 from rackhand import remedies
 from rackhand.compiler import RED_HAT_IDS
+from rackhand.naming import some
 from rackhand.outcome import Problem
 from rackhand.shelf import utc
 from rackhand.status.instances import AGAIN, Standing, span, stand
@@ -166,18 +167,13 @@ def _to(release: str) -> str:
 def _reboot(host: str, seen: Seen) -> Iterator[Problem]:
     reboot, reasons = seen.reboot, []
     if reboot.required:
-        reasons.append(f"the distribution asks for it{f' ({_few(reboot.packages)})' if reboot.packages else ''}")
+        reasons.append(f"the distribution asks for it{f' ({some(reboot.packages, 3)})' if reboot.packages else ''}")
     if reboot.kernel:
         module = "" if reboot.module else ", without a module of the driver yet"
         reasons.append(f"kernel {reboot.kernel} is installed and {seen.host.kernel} runs{module}")
     if reasons:
         step = "reboot in a maintenance window" if reboot.module is not False else f"{AGAIN} before the host reboots"
         yield Problem(code="reboot-pending", what=f"a reboot is due: {'; '.join(reasons)}", where=host, next_step=step)
-
-
-def _few(names: tuple[str, ...]) -> str:
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{rest}"
 
 
 def _last(host: str, seen: Seen) -> Iterator[Problem]:
