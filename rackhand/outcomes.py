@@ -85,7 +85,7 @@ def _host(run: Fleet, host: HostRun, waves: Sequence[WaveOutcome], blocked: bool
 
 
 def _status(run: Fleet, host: HostRun, blocked: bool) -> HostStatus:
-    if host.refusal:
+    if host.refusal or any(problem.code == "settings" for problem in host.problems):
         return HostStatus.REFUSED
     if host.barred:
         return HostStatus.NOT_RUN

@@ -139,6 +139,12 @@ def test_with_skip_the_others_go_on_and_the_run_still_fails(deploy: Deploy) -> N
     assert result.status == 1
 
 
+def test_a_wrong_setting_refuses_a_host_by_that_word_everywhere(deploy: Deploy) -> None:
+    result = deploy({"a": PaperHost()}, "-y", rollout_canary=("nobody",))
+    assert result.host("a").status is HostStatus.REFUSED
+    assert [problem.code for problem in result.host("a").problems] == ["settings"]
+
+
 @pytest.mark.parametrize(("most", "status", "changes"), [(0, HostStatus.NOT_RUN, False), (1, HostStatus.HEALTHY, True)])
 @pytest.mark.parametrize("how", ["silent", "unreachable", "failed"])
 def test_a_host_that_is_lost_counts_against_the_budget(
