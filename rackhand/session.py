@@ -183,7 +183,9 @@ class Session:
         """Reboot and return when the host is back with another boot id; raises RackhandError `reboot` otherwise."""
         if isinstance(self.host.connector, LocalConnector):
             raise self._error("reboot-here", "this machine itself needs a reboot", "reboot it, then run again")
-        before = self.boot_id()
+        before = self.boot_id() or self.boot_id()
+        if before is None:
+            raise self._lost("it was not rebooted, since it does not say which boot this is")
         self.commands += 1
         trigger = (
             "if [ \"$(id -u)\" -eq 0 ]; then s=; else s='sudo -n'; fi; "

@@ -60,6 +60,9 @@ class PciFunction(Frozen):
     numa_node: int
 
 
+PROPRIETARY = "proprietary"
+
+
 class DriverFacts(Frozen):
     """The loaded kernel module against the installed library; None means absent."""
 
@@ -72,6 +75,11 @@ class DriverFacts(Frozen):
     @property
     def ready(self) -> bool:
         return self.loaded is not None and self.loaded == self.library
+
+    @property
+    def open_ready(self) -> bool:
+        """Say whether that module is the open one, the only one that rackhand installs."""
+        return self.ready and self.flavour != PROPRIETARY
 
 
 class Packages(Frozen):

@@ -20,7 +20,7 @@ ARRIVAL_S, ARRIVAL_POLL_S = 30, 2
 def activate(host: HostRun) -> Change | None:
     """Have the installed driver loaded, and read the facts again afterwards."""
     plan, seen = host.planned.driver, host.survey()
-    if not plan.managed or seen.driver.ready:
+    if not plan.managed or seen.driver.open_ready:
         return None
     if not host.live and (driver.install(host) or driver.restore(host)):
         return None  # what is loaded says nothing before the packages are there

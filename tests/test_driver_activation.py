@@ -33,6 +33,16 @@ def test_what_is_loaded_already_takes_nothing() -> None:
     assert way(with_driver(loaded=NEW, installed=OLD), installs=True).way is Way.NOTHING, "a library is only put right"
 
 
+def test_the_open_module_replaces_the_proprietary_one_of_the_same_version_too() -> None:
+    found = with_driver(loaded=NEW, driver__flavour="proprietary")
+    assert way(found, installs=True).way is Way.REBOOT
+    plan = decided(found, driver_version=NEW).plan
+    assert plan is not None
+    assert any("reboot (the proprietary module is loaded)" in line for line in plan.words), plan.words
+    assert activation.apart(found, NEW) == "the proprietary module instead of the open one"
+    assert activation.apart(with_driver(loaded=NEW), NEW) == ""
+
+
 def test_a_host_without_a_driver_only_loads_it() -> None:
     assert way(with_driver(loaded=None)).words == "load it"
     assert way(host(SYSTEM), installs=True).words == "load it"
@@ -50,6 +60,7 @@ def test_another_version_takes_the_place_of_the_loaded_one() -> None:
         ({"module": ""}, f"no module for {RUNS}, which runs"),
         ({"module": OLD}, f"no module for {RUNS}, which runs"),
         ({"driver__flavour": "proprietary"}, "the proprietary module is loaded"),
+        ({"driver__flavour": "proprietary", "loaded": NEW}, "the proprietary module is loaded"),
         ({"unloadable": False}, "this kernel lets no module go"),
     ],
 )

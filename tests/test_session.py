@@ -189,6 +189,20 @@ def test_a_reboot_is_over_when_the_host_has_another_boot_id() -> None:
     assert sum("systemctl reboot" in text for text, _ in wire.asked) == 1
 
 
+def test_a_host_that_does_not_say_which_boot_this_is_is_not_rebooted() -> None:
+    line, wire = boots(None, None, "one")
+    with pytest.raises(RackhandError) as caught:
+        line.reboot(30, poll_s=0)
+    assert (caught.value.code, caught.value.where) == ("connection-lost", line.name)
+    assert not any("systemctl reboot" in text for text, _ in wire.asked)
+
+
+def test_one_answer_that_is_lost_before_a_reboot_makes_no_boot_of_the_next() -> None:
+    line, _ = boots(None, "one", "one", None, "two")
+    line.reboot(30, poll_s=0)
+    assert line.commands == 6
+
+
 def test_a_host_that_does_not_come_back_is_given_up_in_time() -> None:
     with pytest.raises(RackhandError) as caught:
         boots("one", None)[0].reboot(0, poll_s=0)

@@ -12,7 +12,7 @@ from rackhand.driver.modules import lacking
 from rackhand.gpu_setup import BOOT
 from rackhand.plan import DriverPlan
 from rackhand.remote.dpkg import upstream
-from rackhand.survey import Survey
+from rackhand.survey import PROPRIETARY, Survey
 
 FABRIC = re.compile(r"nvidia-fabricmanager(-\d+)?$")
 
@@ -42,7 +42,8 @@ class Activation:
 def decide(survey: Survey, plan: DriverPlan, installs: bool) -> Activation:
     """Say what it takes until a version is loaded; `installs` where its packages are still to be put on."""
     driver = survey.driver
-    if driver.loaded == plan.version if installs else driver.ready:
+    there = driver.loaded == plan.version and driver.flavour != PROPRIETARY if installs else driver.open_ready
+    if there:
         return Activation(way=Way.NOTHING)
     if why := next(_obstacles(survey, plan, installs), ""):
         return Activation(way=Way.REBOOT, why=why)
@@ -61,7 +62,9 @@ def stopped(survey: Survey) -> tuple[str, ...]:
 
 
 def apart(survey: Survey, version: str) -> str:
-    """Say what of a driver that should be loaded is not of its version; empty where all is."""
+    """Say what of a driver that should be loaded is not of its version, or not open; empty where all is."""
+    if survey.driver.flavour == PROPRIETARY:
+        return "the proprietary module instead of the open one"
     found = {"module": survey.driver.loaded, "library": survey.driver.library}
     fabric = next((version for name, version in survey.packages.installed.items() if FABRIC.match(name)), None)
     if fabric is not None:
@@ -77,7 +80,7 @@ def _obstacles(survey: Survey, plan: DriverPlan, installs: bool) -> Iterator[str
         yield "nouveau has the GPUs"
     if (kernel := _running(ground)) and not _has_module(kernel, plan, ground, installs):
         yield f"no module for {kernel.release}, which runs"
-    if driver.loaded and driver.flavour == "proprietary":
+    if driver.loaded and driver.flavour == PROPRIETARY:
         yield "the proprietary module is loaded"
     if driver.loaded and not ground.unloadable:
         yield "this kernel lets no module go"

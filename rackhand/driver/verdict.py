@@ -16,7 +16,7 @@ from rackhand.plan import DriverPlan
 from rackhand.remote.dpkg import upstream
 from rackhand.seen import inventory
 from rackhand.settings import Settings
-from rackhand.survey import Survey
+from rackhand.survey import PROPRIETARY, Survey
 
 CUT_OFF = {"apt": "dpkg", "dnf": "dnf"}
 
@@ -55,7 +55,7 @@ def _managed(host: str, survey: Survey, settings: Settings) -> Verdict:
     case = Case(host=host, survey=survey, settings=settings, packages=packages, version=version)
     wrong = [name for name in packages.install if upstream(survey.packages.installed.get(name, "")) != version]
     wrong += packages.lacks(survey.ground.packages)
-    changes = bool(wrong) or not survey.driver.ready
+    changes = bool(wrong) or not survey.driver.open_ready
     plan = DriverPlan(
         version=version,
         packages=packages,
@@ -108,7 +108,7 @@ def _lines(case: Case, plan: DriverPlan, wrong: list[str]) -> Iterator[str]:
         yield f"driver: what is installed now {stored}, so that the way back needs no network"
     if plan.removes:
         yield f"driver packages that go: {', '.join(plan.removes)}"
-    if case.survey.driver.flavour == "proprietary":
+    if case.survey.driver.flavour == PROPRIETARY:
         yield "driver: the proprietary module makes way for the open one"
     if unfinished := case.survey.packages.unfinished:
         yield f"{CUT_OFF[packages.manager]} was cut off: {', '.join(unfinished[:5])} come first"

@@ -10,7 +10,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from rackhand.remote import (
     driver_journal,
     driver_load,
     gpu,
+    gpu_holders,
     state,
     turn_files,
 )
@@ -46,10 +47,21 @@ def main() -> None:
 
 def undo(base: Path, run: str, limits: Mapping[str, Any]) -> None:
     """Make the host have, and run, the set from before the change; raises Problem. Nothing to undo is no error."""
+    _unheld(base, limits["services"])
     name = _put(base=base, run=run, timeout_s=limits["timeout_s"])
     if name:
         _load(base, driver_journal.version(name), limits)
         driver_journal.mark(base, driver_journal.DONE, why="")
+
+
+def _unheld(base: Path, services: Sequence[str]) -> None:
+    """Raise Problem `gpu-held` while somebody else keeps the module loaded that would have to go with its packages.
+
+    Nothing serves on a library that the module does not belong to; the driver that works stays then.
+    """
+    name, loaded = driver_journal.owed(base), _loaded()
+    if name and loaded and loaded != driver_journal.version(name):
+        gpu_holders.refuse([f"{service}.service" for service in services])
 
 
 @command.alone("driver")
