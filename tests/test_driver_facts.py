@@ -169,6 +169,18 @@ def test_packages_of_the_driver_are_told_from_what_nvidia_numbers_apart(tmp_path
     assert ground(tmp_path).packages == driver
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("libnvidia-ml-dev", "nvidia-opencl-dev", "nvidia-profiler", "nvidia-visual-profiler"),
+        *("nvidia-cudnn", "nvidia-cg-dev", "nvidia-openjdk-8-jre", "nvidia-texture-tools"),
+    ],
+)
+def test_tools_that_a_distribution_names_after_nvidia_are_no_packages_of_the_driver(tmp_path: Path, name: str) -> None:
+    dpkg(tmp_path, (name, "11.8.89~11.8.0-5~deb12u1"))
+    assert ground(tmp_path).packages == {}
+
+
 def test_a_package_that_only_left_its_settings_behind_is_not_here(tmp_path: Path) -> None:
     dpkg(tmp_path, ("libcuda1", "580.95.05-1"), libcuda1="deinstall ok config-files")
     assert ground(tmp_path).packages == {}

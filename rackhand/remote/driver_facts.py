@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 from rackhand.remote import apt_files, kernels, rpm_facts
 
 PLACES = ("/", "/boot", "/usr", "/var")
-# Whoever packaged it; what NVIDIA numbers apart from its drivers is left out.
+# Whoever packaged it; what NVIDIA numbers apart from its drivers is left out, as are tools of a distribution.
 NVIDIA = re.compile(
     r"(lib)?nvidia-|libcuda1$|libcudadebugger1$|libnvcuvid1$|libnvoptix1$|libnvsdm|nvlsm$|firmware-nvidia-"
     r"|linux-modules-nvidia-|linux-(objects|signatures)-nvidia-|cuda-drivers|xserver-xorg-video-nvidia"
     r"|a?kmod-nvidia|xorg-x11-(drv-)?nvidia"
 )
-APART = re.compile(r"(lib)?nvidia-(container|egl|vaapi|driver-pinning|driver-assistant|cuda-|fs\b|gds\b)")
+APART = re.compile(
+    r"(lib)?nvidia-(container|egl|vaapi|driver-pinning|driver-assistant|cuda-|fs\b|gds\b"
+    r"|(ml|opencl)-dev$|(visual-)?profiler$|cudnn|cg-|openjdk-|texture-tools$)"
+)
 # The keys with which dkms signs what it builds: Ubuntu's, Debian's.
 KEYS = ("var/lib/shim-signed/mok/MOK.der", "var/lib/dkms/mok.pub")
 READY_BUILT = "linux-modules-nvidia-"
