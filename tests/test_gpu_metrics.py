@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rackhand import hardware_metrics, program
 from rackhand.lab import personality
-from rackhand.remote import metrics
+from rackhand.remote import gpu, gpu_metrics, metrics
 from rackhand.survey import Survey
 from tests.lab.test_emulated_nvml import Host
 from tests.surveys import settings, setup, survey
@@ -54,6 +55,17 @@ def test_prometheus_reads_the_page_and_finds_types_help_and_base_units(tmp_path:
         "rackhand_gpu_pcie_replays_total",
     }
     assert {name for name in samples if any(unit[:-1] in name and unit not in name for unit in UNITS)} == set()
+
+
+def test_a_card_that_a_virtual_machine_has_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = [("0000:01:00.0", "0x030200", "nvidia"), ("0000:02:00.0", "0x030000", ""), ("0000:03:00.0", "0x068000", "")]
+    bus += [("0000:04:00.0", "0x030200", "vfio-pci")]
+    found = [{"address": address, "device_class": kind, "driver": driver} for address, kind, driver in bus]
+    monkeypatch.setattr(gpu, "pci", lambda: found)
+    nvml = {"Init": None, "Shutdown": None, "SystemGetDriverVersion": "580.95.05", "DeviceGetCount": 0}
+    for call, said in nvml.items():
+        monkeypatch.setattr(pynvml, f"nvml{call}", lambda said=said: said)
+    assert 'rackhand_gpu_devices{seen_by="pci"} 2\n' in gpu_metrics.page()
 
 
 def test_a_lost_gpu_is_told_and_the_others_go_on(host: Host) -> None:

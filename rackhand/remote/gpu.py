@@ -14,6 +14,7 @@ from typing import Any
 from rackhand.remote import dpkg, packager
 
 NVIDIA = "0x10de"
+CLASSES = ("0x0300", "0x0302")
 LIBRARY = "libnvidia-ml.so.1"
 FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 FIELDS = ("vendor", "device", "class", "subsystem_vendor", "subsystem_device")
@@ -37,6 +38,12 @@ def pci() -> list[dict[str, Any]]:
             }
         )
     return devices
+
+
+def cards() -> set[str]:
+    """Name the GPUs on the bus by address, except those of virtual machines, which are not the driver's."""
+    found = [each for each in pci() if each["device_class"].startswith(CLASSES)]
+    return {each["address"] for each in found if each["driver"] in ("", "nvidia")}
 
 
 def nodes(root: str = "/sys/devices/system/node") -> list[dict[str, Any]]:

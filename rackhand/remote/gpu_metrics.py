@@ -12,7 +12,6 @@ from rackhand.remote import gpu, metrics, nvml
 
 Labels = dict[str, str]
 PREFIX = "rackhand_gpu_"
-GPU_CLASSES = ("0x0300", "0x0302")
 UNCORRECTED, CORRECTED, VOLATILE = 1, 0, 0
 # Why clocks are lower than they could be, as far as somebody can do something about it.
 SLOWDOWNS = {
@@ -53,20 +52,16 @@ def page() -> str:
 
 def _lines() -> Iterator[str]:
     found = [_opened(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    driver, on_bus = pynvml.nvmlSystemGetDriverVersion(), sum(map(_is_gpu, gpu.pci()))
+    driver, on_bus = pynvml.nvmlSystemGetDriverVersion(), len(gpu.cards())
     yield from _metric("up", "gauge", "Whether NVML answered: 1 or 0.", [({"state": "ok"}, 1)])
     yield from _metric("driver_info", "gauge", "The loaded driver.", [({"version": driver}, 1)])
     counts = [({"seen_by": "nvml"}, len(found)), ({"seen_by": "pci"}, on_bus)]
-    yield from _metric("devices", "gauge", "GPUs that NVML has, and that are on the PCI bus.", counts)
+    yield from _metric("devices", "gauge", "GPUs that NVML has, and that the PCI bus has for the driver.", counts)
     answers = [(labels, int(handle is not None)) for labels, handle in found]
     yield from _metric("reachable", "gauge", "Whether a GPU answers; 0 for one that fell off the bus.", answers)
     for each in METRICS:
         samples = [pair for labels, handle in found if handle is not None for pair in _samples(each, labels, handle)]
         yield from _metric(each.name, each.kind, each.help, samples)
-
-
-def _is_gpu(function: dict[str, Any]) -> bool:
-    return str(function["device_class"]).startswith(GPU_CLASSES)
 
 
 def _opened(index: int) -> tuple[Labels, Any]:

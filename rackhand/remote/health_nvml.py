@@ -11,7 +11,6 @@ import pynvml
 
 from rackhand.remote import gpu, nvml
 
-GPU_CLASSES = ("0x0300", "0x0302")
 # Answers by which NVML says that a card, or this driver, does not have what was asked for.
 ABSENT = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,
@@ -57,9 +56,7 @@ def _addresses() -> tuple[list[str], list[dict[str, Any]]]:
 
     Second comes what NVML counts and does not open, as far as no card on the bus can be it: their address is empty.
     """
-    cards = [each for each in gpu.pci() if each["device_class"].startswith(GPU_CLASSES)]
-    ours = {each["address"] for each in cards if each["driver"] in ("", "nvidia")}
-    opened, shut = set(), []
+    ours, opened, shut = gpu.cards(), set(), []
     for index in range(pynvml.nvmlDeviceGetCount()):
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
