@@ -35,6 +35,12 @@ def inner_s(limit_s: int) -> int:
     return max(1, limit_s - min(60, limit_s // 4))
 
 
+REBOOT = (
+    "if [ \"$(id -u)\" -eq 0 ]; then s=; else s='sudo -n'; fi; "
+    "( sleep 1; $s systemctl reboot ) </dev/null >/dev/null 2>&1 &"
+)
+
+
 class Session:
     """One host's connection; all methods raise RackhandError and nothing else."""
 
@@ -187,12 +193,8 @@ class Session:
         if before is None:
             raise self._lost("it was not rebooted, since it does not say which boot this is")
         self.commands += 1
-        trigger = (
-            "if [ \"$(id -u)\" -eq 0 ]; then s=; else s='sudo -n'; fi; "
-            "( sleep 1; $s systemctl reboot ) </dev/null >/dev/null 2>&1 &"
-        )
         try:
-            self.host.run_shell_command(StringCommand(trigger), _timeout=20)
+            self.host.run_shell_command(StringCommand(REBOOT), _timeout=20)
         except GONE as error:
             raise self._lost(error) from None
         deadline = time.monotonic() + timeout_s
