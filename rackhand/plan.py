@@ -80,14 +80,15 @@ class DriverPlan:
 
     `packages` is None where the driver is only verified, or `stored`: then the host has all packages of that version.
     `headers` are what a module is built against, or ready-built modules of the kernels, installed as far as they are on
-    offer. `removes` are installed packages that the planned ones replace, `stops` the servers of ours that stop
-    meanwhile.
+    offer. `needs` are packages that a stored set must have to be this driver, empty where any set of the version is.
+    `removes` are installed packages that the planned ones replace, `stops` the servers of ours that stop meanwhile.
     """
 
     version: str
     packages: DriverSet | None
     stored: bool = False
     headers: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     removes: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()
     words: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from rackhand.driver import activation
 from rackhand.driver.activation import Way
 from rackhand.operations import Change
 from rackhand.outcome import Problem
+from rackhand.plan import DriverPlan
 from rackhand.remote.dpkg import belongs, upstream
 from rackhand.render import ROOT
 from rackhand.run import HostRun
@@ -31,17 +32,17 @@ def stage(host: HostRun) -> Change | None:
     if packages is None or _installed(host.survey(), packages, driver.version):
         return None
     _refuse_mismatch(host, driver.version)
-    if _staged(host.survey(), packages, driver.version):
+    if _staged(host.survey(), packages, driver):
         return None
     summary = f"store the packages of {driver.version} and of what is installed, simulate their exchange"
     return Change(summary=summary, apply=lambda: _stage(host, packages, driver.version))
 
 
-def _staged(seen: Survey, packages: DriverSet, version: str) -> bool:
+def _staged(seen: Survey, packages: DriverSet, driver: DriverPlan) -> bool:
     """Say whether both directions are stored: what is to come, and what there is, unless that is to stay."""
     present = [name for name in seen.packages.installed if belongs(name, pinned_patterns())]
-    back = not present or seen.driver_sets.installed or _versions_right(seen, packages, version)
-    return bool(back) and seen.driver_sets.has(version, packages.install)
+    back = not present or seen.driver_sets.installed or _versions_right(seen, packages, driver.version)
+    return bool(back) and seen.driver_sets.has(driver.version, driver.needs)
 
 
 def _stage(host: HostRun, packages: DriverSet, version: str) -> None:
@@ -53,6 +54,7 @@ def _stage(host: HostRun, packages: DriverSet, version: str) -> None:
         "packages": list(packages.install),
         "beside": list(packages.beside),
         "headers": list(host.planned.driver.headers),
+        "needs": list(host.planned.driver.needs),
         "family": list(pinned_patterns()),
         "services": list(packages.services),
         "version": version,
@@ -88,7 +90,7 @@ def install(host: HostRun) -> Change | None:
     half = f"; {', '.join(_unfinished(seen))} had been left half installed" if _unfinished(seen) else ""
     summary = f"{what} {driver.version} ({', '.join(packages.install)}), pin and hold{half}"
     return Change(
-        summary=summary, apply=lambda: _put(host, packages.install, driver.version, stops=not there), together=not there
+        summary=summary, apply=lambda: _put(host, driver.needs, driver.version, stops=not there), together=not there
     )
 
 

@@ -145,7 +145,7 @@ class PaperHost:
     def driver_stage(self, wish: dict[str, Any], **_: Any) -> dict[str, str]:
         name = f"{wish['version']}-set"
         known = self.facts.setdefault("driver_sets", {"sets": {}})
-        known["sets"][name] = {"version": wish["version"], "packages": wish["packages"]}
+        known["sets"][name] = {"version": wish["version"], "packages": wish["needs"]}
         return {"set": name, "here": "", "why": self.no_way_back}
 
     def driver_put(self, packages: list[str], version: str, **_: Any) -> list[str]:

@@ -441,6 +441,9 @@ def test_a_ready_built_module_that_somebody_took_away_is_put_back() -> None:
         paper.facts["ground"] = {"packages": kept, "kernels": [{**kernel, "meta": "linux-image-generic"}]}
         found = driver.install(host_run(paper, driver_source="distribution", driver_version=DRIVER))
         assert (found is None) is there
+    paper.facts["driver_sets"] = {"sets": {}}
+    change(found).apply()
+    assert modules in paper.facts["packages"]["installed"]
 
 
 def test_what_others_left_half_installed_is_no_reason_to_install_a_driver() -> None:

@@ -70,9 +70,14 @@ class DriverSet:
             return FOLLOWS.replace("{kernel}", kernel)
         return meta.replace("image", "headers", 1)
 
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Name all that belongs to the driver, what has a version of its own (modules, nvlsm) included."""
+        return (*self.install, *(name for name in self.beside if name.startswith(OF_DRIVER)))
+
     def lacks(self, installed: Collection[str]) -> tuple[str, ...]:
-        """Name what belongs to the driver beside the set and is not among a host's packages: modules, nvlsm."""
-        return tuple(name for name in self.beside if name.startswith(OF_DRIVER) and name not in installed)
+        """Name what belongs to the driver beside the set and is not among a host's packages."""
+        return tuple(name for name in self.own if name not in {*installed, *self.install})
 
     def carries(self, package_version: str, driver_version: str) -> bool:
         """Say whether the package version (580.178.04-1ubuntu1) carries the driver version (580.178.04)."""

@@ -60,6 +60,7 @@ def _managed(host: str, survey: Survey, settings: Settings) -> Verdict:
         version=version,
         packages=packages,
         headers=tuple(_for_kernels(survey.ground, packages)),
+        needs=packages.own,
         removes=tuple(replaced(survey.ground.packages, packages, version)) if wrong else (),
     )
     way = activation.decide(survey, plan, installs=bool(wrong))

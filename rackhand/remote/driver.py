@@ -21,7 +21,7 @@ def stage(root: str, wish: dict[str, Any], timeout_s: int) -> dict[str, str]:
 def put(root: str, run: str, version: str, packages: list[str], timeout_s: int) -> list[str]:
     """Make the host have the stored set of this version, held and pinned; return its packages. Raises Problem."""
     base = Path(root)
-    name = driver_store.find(base, version, packages)
+    name = driver_journal.find(base, version, packages)
     before = driver_journal.change(base)
     if before["to"] == name and driver_journal.settled(before) and driver_store.installed(base) == name:
         return driver_apply.put(base, name, timeout_s)

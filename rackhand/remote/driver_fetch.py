@@ -30,9 +30,9 @@ Wish = Mapping[str, Any]
 def stage(base: Path, wish: Wish, timeout_s: int) -> dict[str, str]:
     """Have the wished set and the one that is installed in the store; return their names, and why the latter is not.
 
-    `wish` is {repository_url, key_url, fingerprint, packages, beside, headers, family, services, version}; `headers`
-    come as far as they are on offer. Where both sets are stored nobody is asked for anything. Raises Problem; nothing
-    of the driver has changed then, nor its pin.
+    `wish` is {repository_url, key_url, fingerprint, packages, beside, headers, needs, family, services, version};
+    `headers` come as far as they are on offer, `needs` are in the wished set. Where both sets are stored nobody is
+    asked for anything. Raises Problem; nothing of the driver has changed then, nor its pin.
     """
     deadline = time.monotonic() + timeout_s
     wish = {**wish, "family": [*wish["family"], *driver_files.MODULES]}
@@ -40,12 +40,13 @@ def stage(base: Path, wish: Wish, timeout_s: int) -> dict[str, str]:
     _mend(base, wish["family"])
     driver_repair.foreign_alone(wish["family"], _left_s(deadline))
     around = _around()
-    name = driver_store.find(base, wish["version"], wish["packages"])
+    name = driver_journal.find(base, wish["version"], wish["needs"])
     if not name:
         with driver_files.as_before_on_failure(driver_files.key_file(), driver_files.source_file()):
             driver_source.follow(wish["repository_url"], wish["key_url"], wish["fingerprint"], _left_s(deadline))
             name = _wished(base, {**wish, **_around()}, deadline)
     here, why = _present(base, {**wish, **around}, _left_s(deadline))
+    driver_store.renew(base, name)
     driver_apply.simulated(base, name, _left_s(deadline))
     return {"set": name, "here": here, "why": why}
 

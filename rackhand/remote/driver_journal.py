@@ -8,6 +8,7 @@ be undone, and `why` says what was in the way of that.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ def owed(base: Path) -> str:
     """Name the set to which an unproven change is to be undone; empty where there is nothing to undo, or no set."""
     found = change(base)
     return "" if settled(found) or found["from"] == found["to"] else str(found["from"])
+
+
+def find(base: Path, version: str, packages: Sequence[str]) -> str:
+    """Name the stored set of a driver version with all these packages; empty without one.
+
+    Of several it is the one that is known to be good, or was here before; else the newest.
+    """
+    found, fitting = change(base), driver_store.fitting(base, version, packages)
+    known = (good(found), *(found[name] for name in NAMES))
+    return next((name for name in (*known, *fitting) if name in fitting), "")
 
 
 def version(name: str) -> str:

@@ -60,14 +60,19 @@ def checked(base: Path, name: str) -> Set:
     return found
 
 
-def find(base: Path, version: str, packages: Sequence[str]) -> str:
-    """Name a complete set of a driver version that has all these packages, the newest; empty without one."""
-    fitting = [
+def fitting(base: Path, version: str, packages: Sequence[str]) -> list[str]:
+    """Name the complete sets of a driver version that have all these packages, the newest first."""
+    found = [
         name
         for name, each in sets(base).items()
         if each["version"] == version and set(packages) <= {*each["members"], *each["beside"]}
     ]
-    return max(fitting, key=lambda name: (place(base, name) / RECORD).stat().st_mtime, default="")
+    return sorted(found, key=lambda name: (place(base, name) / RECORD).stat().st_mtime, reverse=True)
+
+
+def renew(base: Path, name: str) -> None:
+    """Let a set be the newest: what was installed when it was staged was stored after it."""
+    (place(base, name) / RECORD).touch()
 
 
 def draft(base: Path) -> Path:

@@ -85,7 +85,7 @@ class RpmHost:
 
     def cut_off(self, version: str, when: str) -> None:
         """Begin to put a stored version on, and kill everything of it once `when` succeeds."""
-        packages = self.wish(version)["packages"]
+        packages = self.wish(version)["needs"]
         arguments = {"root": ROOT, "run": "r1", "version": version, "packages": packages, "timeout_s": 120}
         command = ["chroot", str(self.root), "/usr/bin/python3", "-c", payload.LOADER]
         begun = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -115,7 +115,7 @@ class RpmHost:
         return {
             "repository_url": url, "key_url": key, "fingerprint": self.fingerprint, "packages": list(found.install),
             "beside": list(found.beside), "headers": headers,
-            "family": list(pinned_patterns()), "services": [], "version": version, **changes,
+            "needs": list(found.own), "family": list(pinned_patterns()), "services": [], "version": version, **changes,
         }  # fmt: skip
 
     def stage(self, version: str, **changes: Any) -> Any:
@@ -124,7 +124,7 @@ class RpmHost:
 
     def put(self, version: str) -> Any:
         """Put a stored version onto the host."""
-        packages = self.wish(version)["packages"]
+        packages = self.wish(version)["needs"]
         return self.call("driver.put", root=ROOT, run="r1", version=version, packages=packages, timeout_s=120)
 
 

@@ -78,6 +78,7 @@ class Machine:
             "packages": list(plan.packages.install),
             "beside": list(plan.packages.beside),
             "headers": list(plan.headers),
+            "needs": list(plan.needs),
             "family": list(pinned_patterns()),
             "services": [],
             "version": plan.version,

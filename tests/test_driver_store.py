@@ -1,0 +1,53 @@
+"""Which stored set of a driver's packages is put on, where several are of one version."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.driver_hosts import decided, host, kernel
+from tests.driver_states import NEW, NEXT, OLD, nvidias, servers, without
+from tests.stored_drivers import Store
+
+SYSTEM, KERNEL = "ubuntu-24.04", "6.8.0-90-generic"
+META = "linux-modules-nvidia-580-server-open-generic"
+FABRIC = ("nvidia-fabricmanager", "libnvidia-nscq")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    return Store(tmp_path / "root", monkeypatch)
+
+
+def test_a_driver_comes_back_with_the_fabric_manager_that_somebody_had_forgotten(store: Store) -> None:
+    partial = nvidias("debian-12", OLD)
+    whole = {**partial, **dict.fromkeys(FABRIC, f"{OLD}-1")}
+    wished = store.keep(OLD, whole)
+    store.here = partial
+    found = decided(host("debian-12", cards=("h100",) * 8, switched=True, installed=partial, loaded=OLD))
+    assert store.deploy(found)["set"] == wished
+    assert store.here == whole
+    store.accept()
+    store.deployed(store.keep(NEXT, {name: f"{NEXT}-1" for name in whole}))
+    store.put(OLD)
+    assert store.here == whole
+
+
+def test_a_meta_package_that_somebody_took_away_comes_back(store: Store) -> None:
+    whole = servers(SYSTEM, NEW)
+    partial = without(whole, META)
+    store.deployed(store.keep(NEW, whole))
+    store.here = dict(partial)
+    runs = kernel(KERNEL, "generic", module=NEW)
+    found = decided(host(SYSTEM, installed=partial, loaded=NEW, kernels=[runs]), driver_source="distribution")
+    store.deploy(found)
+    assert store.here == whole
+
+
+def test_what_was_simulated_is_put_on_where_the_installed_set_has_all_that_was_wished_too(store: Store) -> None:
+    whole = nvidias("debian-12", OLD)
+    store.keep(OLD, whole)
+    store.here = without(whole, "libnvidia-nvvm704")
+    found = decided(host("debian-12", installed=store.here, loaded=OLD))
+    staged = store.deploy(found)
+    assert staged["set"] != staged["here"]
+    assert store.here == whole
