@@ -185,6 +185,23 @@ def test_headers_follow_the_kernels_and_what_will_follow_them() -> None:
     assert planned(host("ubuntu-22.04")).headers[-1] == "linux-headers-generic-hwe-22.04"
 
 
+@pytest.mark.parametrize(
+    ("headers", "offered", "cure"),
+    [
+        (True, [], "(dkms autoinstall -k "),
+        (False, [f"linux-headers-{COMING}"], f"(apt-get install linux-headers-{COMING} && dkms autoinstall -k "),
+        (False, [], f"(linux-headers-{COMING} is neither installed nor on offer"),
+    ],
+)
+def test_a_driver_that_a_next_kernel_would_end_without_is_told_with_the_command_that_brings_it(
+    headers: bool, offered: list[str], cure: str
+) -> None:
+    here, kernels = set_of("debian-12", NEW), two_kernels(headers=headers)
+    found = host("debian-12", installed=here, loaded=NEW, kernels=kernels, headers_offered=offered)
+    (warning,) = planned(found).warnings
+    assert cure in warning
+
+
 def test_a_kernel_of_ones_own_needs_the_headers_that_it_was_built_with() -> None:
     problem = refused(host("debian-12", kernels=two_kernels(package=False, image=True), headers_offered=[]))
     assert problem.code == "kernel-headers"

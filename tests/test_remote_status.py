@@ -85,13 +85,15 @@ def test_a_newer_kernel_tells_whether_it_has_a_module_of_the_driver(
     host: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernels(tmp_path, "6.1.0-9-amd64", "6.1.0-9-amd64", "6.1.0-21-amd64", monkeypatch=monkeypatch)
-    assert status.reboot()["module"] is False
+    assert (status.reboot()["module"], status.reboot()["headers"]) == (False, False)
     write(tmp_path / "modules/6.1.0-21-amd64/updates/dkms/nvidia.ko.xz", "")
-    assert status.reboot()["module"] is True
+    write(tmp_path / "modules/6.1.0-21-amd64/build/Makefile", "")
+    assert (status.reboot()["module"], status.reboot()["headers"]) == (True, True)
 
 
 def test_what_the_distribution_asks_for_is_told_with_the_packages(host: Shelf, tmp_path: Path) -> None:
-    assert status.reboot() == {"required": False, "packages": [], "kernel": "", "module": None}
+    none = {"kernel": "", "module": None, "headers": None}
+    assert status.reboot() == {"required": False, "packages": [], **none}
     write(tmp_path / "run/reboot-required", "*** System restart required ***\n")
     write(tmp_path / "run/reboot-required.pkgs", "linux-base\nlibc6\nlinux-base\n")
-    assert status.reboot() == {"required": True, "packages": ["libc6", "linux-base"], "kernel": "", "module": None}
+    assert status.reboot() == {"required": True, "packages": ["libc6", "linux-base"], **none}

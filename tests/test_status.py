@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from rackhand.errors import RackhandError
+from rackhand.status.hosts import judge
 from rackhand.status.instances import RECENT_S, State, span
 from rackhand.status.seen import parse
+from tests.driver_states import servers
 from tests.shelves import digest
 from tests.standings import DIED, NOW, RELEASE, answer, down, gpu, instance, router, seen, standing, unit
 from tests.surveys import uuid
@@ -176,10 +178,34 @@ def test_a_reboot_that_is_due_is_a_note(reboot: dict[str, Any], said: str) -> No
     assert (note.code, said in note.what) == ("reboot-pending", True)
 
 
-def test_a_kernel_without_a_module_sends_to_the_deploy_before_the_reboot() -> None:
-    reboot = {"required": True, "kernel": "6.1.0-31-amd64", "module": False}
-    (note,) = standing(changes={"reboot": reboot}).notes
-    assert note.next_step == "run the deploy again before the host reboots"
+DKMS = "dkms autoinstall -k 6.1.0-31-amd64"
+READY_BUILT = [*servers("ubuntu-24.04", "580.126.20")]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "installed", "headers", "cure"),
+    [
+        ("debian", ["libcuda1"], True, DKMS),
+        ("debian", ["libcuda1"], False, f"apt-get install linux-headers-6.1.0-31-amd64 && {DKMS}"),
+        ("rocky", ["libnvidia-ml"], False, f"dnf install kernel-devel-6.1.0-31-amd64 && {DKMS}"),
+        ("ubuntu", READY_BUILT, False, "apt-get install linux-modules-nvidia-580-server-open-6.1.0-31-amd64"),
+    ],
+)
+def test_a_next_kernel_without_a_module_is_told_with_the_command_that_brings_it(
+    distribution: str, installed: list[str], headers: bool, cure: str
+) -> None:
+    reboot = {"required": True, "kernel": "6.1.0-31-amd64", "module": False, "headers": headers}
+    packages = {"packages.installed": dict.fromkeys(installed, "1"), "host.distribution": distribution}
+    (note,) = standing(changes={"reboot": reboot, "packages.pinned": False, **packages}).notes
+    assert note.next_step == f"before the host reboots: {cure}"
+
+
+def test_a_host_without_a_driver_needs_no_module_in_its_next_kernel() -> None:
+    reboot = {"required": False, "kernel": "6.1.0-31-amd64", "module": False}
+    front = {"haproxy": {"active": "active", "enabled": True}, "release": None, "instances": []}
+    changes = {"reboot": reboot, "driver.loaded": None, "packages.installed": {}, **front}
+    (note,) = judge("front1", seen(changes), {}, router=True).notes
+    assert (note.next_step, "module" in note.what) == ("reboot in a maintenance window", False)
 
 
 def test_how_the_last_order_ended_is_told_until_one_goes_well() -> None:

@@ -1,6 +1,14 @@
 """Facts about the world that change with time, as YAML files beside this module; checked when they are first read."""
 
-from rackhand.catalog.driver_sets import DriverHost, DriverSet, branches, driver_packages, pinned_patterns
+from rackhand.catalog.driver_sets import (
+    DriverHost,
+    DriverSet,
+    branches,
+    driver_packages,
+    kernel_headers,
+    pinned_patterns,
+    ready_built,
+)
 from rackhand.catalog.drivers import Branch, Kind, Origin, Platform, branch, branch_of, default_branches, space_mib
 from rackhand.catalog.failures import Failure, Phase, failures, phases
 from rackhand.catalog.gpus import CardRow, GpuBook, gpu_book
@@ -32,8 +40,10 @@ __all__ = [
     "engine",
     "failures",
     "gpu_book",
+    "kernel_headers",
     "phases",
     "pinned_patterns",
     "quantizations",
+    "ready_built",
     "space_mib",
 ]

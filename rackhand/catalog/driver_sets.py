@@ -59,7 +59,7 @@ class DriverSet:
 
     def headers(self, kernel: str) -> str:
         """Name the package with which a module is built for a kernel."""
-        return HEADERS[self.manager].replace("{kernel}", kernel)
+        return kernel_headers(self.manager, kernel)
 
     def follows(self, kernel: str, meta: str) -> str:
         """Name the package that brings the headers of later kernels; empty where nobody knows it.
@@ -145,6 +145,24 @@ def pinned_patterns() -> tuple[str, ...]:
             }
         )
     )
+
+
+def kernel_headers(manager: Manager, kernel: str) -> str:
+    """Name the package with which a module is built for a kernel."""
+    return HEADERS[manager].replace("{kernel}", kernel)
+
+
+def ready_built(installed: Collection[str], kernel: str) -> str:
+    """Name the package with the module for a kernel where installed packages are a set whose modules are ready-built.
+
+    Empty elsewhere.
+    """
+    for names in driver_book().package_sets:
+        for row in driver_book().branches if names.modules else ():
+            fits = names.first_branch <= row.name <= names.last_branch
+            if fits and {*_named(names.install, row.name)} <= {*installed}:
+                return _named((names.modules,), row.name)[0].replace("{kernel}", kernel)
+    return ""
 
 
 def branches(host: DriverHost, origin: Origin) -> tuple[str, ...]:

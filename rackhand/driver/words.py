@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from rackhand import remedies
 from rackhand.catalog import Branch, Kind, Origin
 from rackhand.driver.activation import Activation
+from rackhand.driver.ground import Kernel
+from rackhand.driver.modules import lacking
 from rackhand.driver.refusals import Case
 from rackhand.hardware import Inventory
 
@@ -52,10 +55,19 @@ def warnings(branch: Branch, today: str) -> Iterator[str]:
 
 def ahead(case: Case) -> Iterator[str]:
     """Warn of a next kernel without this driver's module, where nothing is going to change that."""
-    kernel, packages = case.survey.ground.coming, case.packages
+    kernel = case.survey.ground.coming
     if kernel is None or kernel.running or kernel.module == case.version:
         return
-    built = packages.ready_built(kernel.release)
-    cure = f"apt-get install {built[0]}" if built else f"dkms autoinstall -k {kernel.release}"
     has = f"the module of {kernel.module}" if kernel.module else "no nvidia module"
-    yield f"the kernel {kernel.release} boots next and has {has}: a reboot would end without this driver ({cure})"
+    would = f"a reboot would end without this driver ({_cure(case, kernel)})"
+    yield f"the kernel {kernel.release} boots next and has {has}: {would}"
+
+
+def _cure(case: Case, kernel: Kernel) -> str:
+    packages = case.packages
+    missing = lacking(kernel, case.survey.ground, packages)
+    if missing:
+        return f"{', '.join(missing)} is neither installed nor on offer: have another kernel boot until it is"
+    built = "".join(packages.ready_built(kernel.release))
+    needed = "" if kernel.headers or not kernel.package else packages.headers(kernel.release)
+    return remedies.module(kernel.release, packages.manager, built, needed)

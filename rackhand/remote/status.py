@@ -162,7 +162,8 @@ def _uptime_s() -> float:
 def reboot() -> dict[str, Any]:
     """Say what a reboot would bring: what the distribution asks for, and a newer kernel than the one that runs.
 
-    `module` tells whether that kernel has a module of NVIDIA's driver; None without a newer kernel.
+    `module` tells whether that kernel has a module of NVIDIA's driver, `headers` whether one can be built for it; None
+    without a newer kernel.
     """
     running = os.uname().release
     there = [path.name for path in MODULES.glob("*") if (path / "modules.dep").exists()]
@@ -171,7 +172,8 @@ def reboot() -> dict[str, Any]:
     lists = REBOOT.with_name("reboot-required.pkgs")
     wants = sorted(set(lists.read_text().split())) if lists.exists() else []
     module = any((MODULES / newer).rglob("nvidia.ko*")) if newer else None
-    return {"required": REBOOT.exists(), "packages": wants, "kernel": newer, "module": module}
+    headers = (MODULES / newer / "build/Makefile").exists() if newer else None
+    return {"required": REBOOT.exists(), "packages": wants, "kernel": newer, "module": module, "headers": headers}
 
 
 def _version(name: str) -> list[tuple[int, str]]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rackhand import remedies
+from rackhand.catalog import kernel_headers, ready_built
+from rackhand.catalog.drivers import Manager
 from rackhand.compiler import RED_HAT_IDS
 from rackhand.naming import some
 from rackhand.outcome import Problem
@@ -165,15 +167,25 @@ def _to(release: str) -> str:
 
 
 def _reboot(host: str, seen: Seen) -> Iterator[Problem]:
-    reboot, reasons = seen.reboot, []
+    reboot, cure, reasons = seen.reboot, _module(seen), []
     if reboot.required:
         reasons.append(f"the distribution asks for it{f' ({some(reboot.packages, 3)})' if reboot.packages else ''}")
     if reboot.kernel:
-        module = "" if reboot.module else ", without a module of the driver yet"
+        module = ", without a module of the driver yet" if cure else ""
         reasons.append(f"kernel {reboot.kernel} is installed and {seen.host.kernel} runs{module}")
     if reasons:
-        step = "reboot in a maintenance window" if reboot.module is not False else f"{AGAIN} before the host reboots"
+        step = f"before the host reboots: {cure}" if cure else "reboot in a maintenance window"
         yield Problem(code="reboot-pending", what=f"a reboot is due: {'; '.join(reasons)}", where=host, next_step=step)
+
+
+def _module(seen: Seen) -> str:
+    """Return what brings the next kernel its module; empty where it has one, or this one needs none either."""
+    reboot, installed = seen.reboot, seen.packages.installed
+    if reboot.module is not False or not (installed or seen.driver.loaded):
+        return ""
+    manager: Manager = "dnf" if seen.host.distribution in RED_HAT_IDS else "apt"
+    lacks = "" if reboot.headers else kernel_headers(manager, reboot.kernel)
+    return remedies.module(reboot.kernel, manager, ready_built(installed, reboot.kernel), lacks)
 
 
 def _last(host: str, seen: Seen) -> Iterator[Problem]:

@@ -31,12 +31,16 @@ class PackagesSeen(Frozen):
 
 
 class Reboot(Frozen):
-    """What a reboot would bring; `kernel` is a newer one than runs, `module` whether it has a driver's module."""
+    """What a reboot would bring; `kernel` is a newer one than runs.
+
+    `module` says whether it has a driver's module, `headers` whether one can be built for it.
+    """
 
     required: bool
     packages: tuple[str, ...] = ()
     kernel: str = ""
     module: bool | None = None
+    headers: bool | None = None
 
 
 class Deployed(Shelved):
