@@ -52,6 +52,16 @@ def renew(root: str, run: str, seconds: int) -> None:
         _write(root, {**held, "expires": time.time() + seconds, "seconds": seconds})
 
 
+@contextlib.contextmanager
+def kept(root: str, run: str) -> Iterator[None]:
+    """Let nobody take the lease meanwhile; raises Problem `lease-lost` where another run has it already."""
+    with _alone(root):
+        held = state.lease(Path(root))
+        if held and held["run"] != run:
+            raise lost(held)
+        yield
+
+
 def look(root: str) -> dict[str, Any] | None:
     """Return the lease as it lies there; None where nobody asked for one."""
     return state.lease(Path(root))

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import manifest, state, turn_driver, turn_files, units
+from rackhand.remote import lease, manifest, state, turn_driver, turn_files, units
 from rackhand.remote.problem import Problem
 
 POLL_S = 0.1
@@ -29,7 +29,7 @@ def begin(root: str, order: dict[str, Any]) -> dict[str, Any]:
     """Open an order and set the host's program to it; one that a hold of the same run precedes takes its place.
 
     Returns the host's clock and the release that it will go back to. Raises Problem `turn-open`, `release-missing`,
-    `program-missing`, `disk-full` or `systemctl`; nothing is disturbed then.
+    `program-missing`, `lease-lost`, `disk-full` or `systemctl`; nothing is disturbed then.
     """
     base, now = Path(root), time.time()
     before = turn_files.order(base)
@@ -40,8 +40,15 @@ def begin(root: str, order: dict[str, Any]) -> dict[str, Any]:
     kept = {name: before[name] for name in ("back", "before")} if before else manifest.standing(base)
     _await_end(bool(before))
     limits = {"created": now, "deadline": now + order["hold_s"] + _longest_s(base, order, [*found, kept["back"]])}
+    with lease.kept(root, order["run"]):
+        _hand_over(base, {**order, **kept, **limits}, before)
+    return {"now": now, "back": kept["back"]}
+
+
+def _hand_over(base: Path, order: dict[str, Any], before: dict[str, Any] | None) -> None:
+    """Open the order and start the program, or leave everything as it was."""
     try:
-        _open(base, {**order, **kept, **limits}, bool(before))
+        _open(base, order, bool(before))
         _set_going()
     except (OSError, Problem) as error:
         _withdraw(base, before)
@@ -49,7 +56,6 @@ def begin(root: str, order: dict[str, Any]) -> dict[str, Any]:
             raise
         what = f"the order could not be written: {error.strerror or error}"
         raise Problem("disk-full", what, "free space on the host, then run again") from None
-    return {"now": now, "back": kept["back"]}
 
 
 def _makes_way(base: Path, before: dict[str, Any], order: dict[str, Any]) -> bool:
