@@ -92,8 +92,9 @@ def _heard(note: Path, since: float) -> bool:
 
 
 def requests(instance: dict[str, Any]) -> float:
-    """Count the requests that run or wait in an engine; 0 where nobody listens, 1 where it does not answer."""
+    """Count the requests that run or wait in an engine; 0 where nobody listens, 1 where it does not say."""
     status, page = gate.get(instance, "/metrics", METRICS_S)
     if status == 0:
         return 1.0 if "timed out" in page else 0.0
-    return sum(float(value) for value in COUNTERS.findall(page))
+    counts = COUNTERS.findall(page) if status == 200 else []
+    return sum(float(value) for value in counts) if counts else 1.0

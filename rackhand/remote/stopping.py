@@ -51,7 +51,12 @@ class Stopping:
             self.log.insist()
         if serving:
             names = [item["name"] for item in serving]
-            self.log.remember(draining=sorted({*self.log.progress.get("draining", ()), *names}))
+            admitted = [name for name in names if drain.said(name) == drain.READY]
+            known = self.log.progress
+            self.log.remember(
+                draining=sorted({*known.get("draining", ()), *names}),
+                admitted=sorted({*known.get("admitted", ()), *admitted}),
+            )
             self.log.tell("drain", *names)
             self.log.out(names)
             self._wait(serving, names)
