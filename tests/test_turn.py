@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from rackhand.remote import drain, state
+from rackhand.remote import drain, gate, state
+from rackhand.remote.problem import Problem
 from tests.turn_host import TurnHost, host
 
 __all__ = ["host"]
@@ -75,6 +76,52 @@ def test_what_somebody_had_drained_by_hand_is_waited_for_as_well(host: TurnHost)
     assert at(host, "stop") - at(host, "drain") > 7
 
 
+def test_what_somebody_had_drained_by_hand_stays_so_when_nothing_was_stopped(host: TurnHost) -> None:
+    host.has("old", A, B)
+    host.serves("old")
+    host.has("new", A, B)
+    for engine in host.engines.values():
+        engine.requests = 2
+    drain.say("tiny-0", drain.DRAIN)
+    host.begins("new", at_once=2)
+    assert host.works() is None
+    assert (host.result()["verdict"], host.result()["code"]) == ("unchanged", "drain-timeout")
+    assert (drain.said("tiny-0"), drain.said("tiny-1")) == (drain.DRAIN, drain.READY)
+
+
+@pytest.mark.parametrize(
+    "page", [(404, "no such page"), (500, "vllm:num_requests_running 0.0"), (200, "no counters here"), (0, "timed out")]
+)
+def test_an_engine_that_does_not_say_what_it_does_is_not_taken_for_idle(
+    host: TurnHost, monkeypatch: pytest.MonkeyPatch, page: tuple[int, str]
+) -> None:
+    monkeypatch.setattr(
+        gate, "get", lambda instance, path, *_, **__: page if path == "/metrics" else host.get(instance, path, 1)
+    )
+    result = upgraded(host)
+    assert (result["verdict"], result["code"]) == ("unchanged", "drain-timeout")
+    assert host.in_service() == {"tiny-0"}
+
+
+def test_a_run_that_lost_its_lease_begins_nothing(host: TurnHost) -> None:
+    host.has("old", A)
+    host.serves("old")
+    host.has("new", A)
+    leased(host, {"run": "r2", "owner": "bob", "expires": host.now - 1})
+    with pytest.raises(Problem) as caught:
+        host.begins("new")
+    assert (caught.value.code, "bob" in caught.value.what) == ("lease-lost", True)
+    assert (host.order(), host.started) == ({}, False)
+    leased(host, {"run": "r1", "expires": host.now + 300})
+    host.begins("new")
+    assert host.order()["run"] == "r1"
+
+
+def leased(host: TurnHost, lease: dict[str, object]) -> None:
+    (host.root / state.LEASE).parent.mkdir(exist_ok=True)
+    (host.root / state.LEASE).write_text(json.dumps(lease))
+
+
 def test_requests_that_outlast_the_drain_leave_the_host_as_it_is(host: TurnHost) -> None:
     result = upgraded(host)
     assert (result["verdict"], result["code"]) == ("unchanged", "drain-timeout")
@@ -109,9 +156,8 @@ def held(host: TurnHost, lease: dict[str, object]) -> dict[str, object]:
     """Hold a host that serves for 900 s, with a lease, and return how that ended."""
     host.has("old", A)
     host.serves("old")
-    (host.root / state.LEASE).parent.mkdir(exist_ok=True)
-    (host.root / state.LEASE).write_text(json.dumps(lease))
     host.begins("", kind="hold", hold_s=900)
+    leased(host, lease)
     assert host.works() is None
     return host.result()
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rackhand.remote import turn_files
-from tests.turn_host import TurnHost, host
+from rackhand.remote import drain, turn_files
+from tests.turn_host import Killed, TurnHost, host
 
 __all__ = ["host"]
 
@@ -58,3 +58,36 @@ def test_a_disk_without_any_room_is_waited_for_on_the_way_back(host: TurnHost, m
     assert host.now > begun + 300
     assert host.result()["verdict"] == "restored"
     assert (host.link("current"), host.in_service()) == ("old", {"tiny-0"})
+
+
+def loses_power(host: TurnHost, phase: str) -> None:
+    """Cut the power a moment after an upgrade came to a phase, and start the host again."""
+    for name in ("old", "new"):
+        host.has(name, ["GPU-a"])
+    host.serves("old")
+    host.engines["tiny-0"].requests = 2
+
+    def cut(host: TurnHost) -> None:
+        if host.phases()[-1:] == [phase]:
+            raise Killed("power")
+
+    host.on_tick = cut
+    host.begins("new")
+    assert host.works() is not None
+    host.on_tick = lambda _: None
+    host.boots()
+
+
+def test_an_engine_that_hangs_after_a_boot_in_the_middle_of_a_drain_is_not_said_to_serve(host: TurnHost) -> None:
+    loses_power(host, "drain")
+    host.breaks = {"old": "hangs"}
+    assert host.works() is None
+    assert (host.result()["verdict"], host.in_service(), drain.said("tiny-0")) == ("lost", set(), drain.DRAIN)
+
+
+def test_an_engine_that_a_boot_started_is_let_in_once_it_passed_its_gate(host: TurnHost) -> None:
+    loses_power(host, "drain")
+    assert host.works() is None
+    assert host.result()["verdict"] == "restored"
+    assert [each["name"] for each in host.result()["gate"]] == ["tiny-0"]
+    assert host.in_service() == {"tiny-0"}

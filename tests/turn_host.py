@@ -84,7 +84,7 @@ class Engine:
 
 @dataclass
 class TurnHost:
-    """The host. `breaks` maps a release to what is wrong with its engines: dies, hangs, mute, lingers."""
+    """The host. `breaks` maps a release to what is wrong with its engines: dies, hangs, mute."""
 
     place: Path
     breaks: dict[str, str] = field(default_factory=dict)

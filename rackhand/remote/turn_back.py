@@ -47,6 +47,8 @@ class Back:
         if len(tried) > ATTEMPTS:
             self._give_up(failed)
             return
+        if not self.log.touched and not self._still_serve():
+            self.log.recall(touched=True)
         if self.log.touched:
             self._shut_the_door()
         known = self.log.progress.get("accepted") and turn_files.confirmed(self.base, self.order["run"])
@@ -61,12 +63,20 @@ class Back:
         phase = self.log.progress.get("phase") or "(unknown)"
         return Failed("interrupted", f"the host, or its program, was interrupted after '{phase}'")
 
+    def _still_serve(self) -> bool:
+        """Tell whether all that was in service answers: a boot may have left some of it hanging."""
+        progress = self.log.progress
+        return {*progress.get("serving", ()), *progress.get("admitted", ())} <= self._answering()
+
+    def _answering(self) -> set[str]:
+        return {item["name"] for item in occupancy.running(self.base) if _answers(item)}
+
     def _shut_the_door(self) -> None:
         """Let routers send nobody to what is not known to work, before anything else."""
-        right = _configs(self.base, self.back)
+        right, answering = _configs(self.base, self.back), self._answering()
         for name in sorted({*occupancy.here(), *_configs(self.base, self.to), *right}):
             unit = units.describe(name)
-            if unit["active"] != "active" or unit["running_config"] != right.get(name):
+            if unit["active"] != "active" or unit["running_config"] != right.get(name) or name not in answering:
                 drain.say(name, drain.DRAIN)
 
     def _stays(self) -> bool:
@@ -98,8 +108,8 @@ class Back:
             self._stop_everything(failed)
 
     def _leave(self, failed: Failed) -> None:
-        """Nothing was stopped yet: what serves goes on."""
-        for name in self.log.progress.get("draining", ()):
+        """Nothing was stopped yet: what serves goes on, and what somebody else had drained stays so."""
+        for name in self.log.progress.get("admitted", ()):
             drain.say(name, drain.READY)
         turn_result.close(self.base, self.log, "unchanged", failed, [])
 
@@ -162,11 +172,14 @@ class Back:
             names = [item["name"] for item in found["instances"]]
             units.start(str(self.base), names, found["venv"], self.order["user"])
         for item in occupancy.running(self.base):
-            answers = gate.get({**item, "key": ""}, "/health", HEALTH_S)[0] == 200
-            drain.say(item["name"], drain.READY if answers else drain.DRAIN)
+            drain.say(item["name"], drain.READY if _answers(item) else drain.DRAIN)
         what = f"{failed.what}; going back was interrupted {ATTEMPTS} times within {ATTEMPTS_S} s and is given up"
         given_up = Failed("recovery-failed", what, failed.instance, failed.items)
         turn_result.close(self.base, self.log, "lost", given_up, [])
+
+
+def _answers(item: occupancy.Instance) -> bool:
+    return gate.get({**item, "key": ""}, "/health", HEALTH_S)[0] == 200
 
 
 def _configs(base: Path, release_id: str) -> dict[str, str]:
