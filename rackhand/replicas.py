@@ -11,18 +11,33 @@ STILL_SERVES = (None, "restored", "unchanged")
 
 
 def intent_of(host: HostRun, changes: Sequence[Change]) -> Intent:
-    """Say what a host wants of the rollout; all of its servers go together where they change their GPUs, too."""
-    serves, after = serving(host), _after(host)
+    """Say what a host wants of the rollout; all of its servers go together where they change their GPUs, too.
+
+    Who changes nothing is believed to serve what it should: it is counted on once its gate has proved it.
+    """
+    serves, after = serving(host) if changes else _has(host), _after(host)
     together = any(change.together for change in changes) or _moved(host.before, host.target)
-    return Intent(disturbs=bool(changes), serves=serves, will_serve=after, whole=bool(changes) and together)
+    whole = bool(changes) and together
+    return Intent(disturbs=bool(changes), serves=serves, will_serve=after, has=_has(host), whole=whole)
 
 
 def serving(host: HostRun) -> Mapping[str, int]:
-    """Count the servers that run now, by the name under which clients ask for their model."""
+    """Count the servers that take requests now, by the name under which clients ask for their model."""
     if host.before is None:
         return {}
-    active = {unit.name for unit in host.survey().state.instances if unit.active == "active"}
-    return _count(host.before, [each for each in host.before.instances if each.name in active])
+    state = host.survey().state
+    active = {unit.name for unit in state.instances if unit.active == "active"}
+    well = active if state.in_service is None else active & {*state.in_service}
+    return _count(host.before, [each for each in host.before.instances if each.name in well])
+
+
+def beside(host: HostRun) -> Intent:
+    """Say what a host serves, and ought to, that takes no part in the rollout."""
+    return Intent(disturbs=False, serves=serving(host), has=_has(host))
+
+
+def _has(host: HostRun) -> Mapping[str, int]:
+    return _count(host.before, host.before.instances) if host.before else {}
 
 
 def result_of(host: HostRun, interrupted: bool = False) -> Result:

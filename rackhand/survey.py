@@ -164,6 +164,7 @@ class StateFacts(Frozen):
 
     `drop_ins` maps instances to the digest of what their unit has that the others' have not, `measured` is what engines
     of these releases reported at their start, the newest first. `now` is the host's clock, in seconds since the epoch.
+    `in_service` names the instances that answer and take requests; None where nobody asked them.
     """
 
     current: str
@@ -177,6 +178,7 @@ class StateFacts(Frozen):
     unit_sha256: str
     drop_ins: dict[str, str] = Field(default_factory=dict)
     instances: tuple[UnitFacts, ...]
+    in_service: tuple[str, ...] | None = None
     measured: Annotated[tuple[Measurement, ...], BeforeValidator(readable)] = ()
     lease: Lease | None = None
     order: OpenOrder | None = None

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Sequence
 from functools import partial
+from typing import Any
 
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand, Host, State, operation
@@ -11,10 +12,10 @@ from pyinfra.context import ctx_host, ctx_state
 
 from rackhand.aftermath import undo
 from rackhand.fleet_run import Run
-from rackhand.operations import A_DAY_S, GPU, current_run, members, rules
+from rackhand.operations import A_DAY_S, GPU, ROUTERS, current_run, members, rules
 from rackhand.outcome import Problem
 from rackhand.renewal import give_back
-from rackhand.replicas import intent_of, result_of
+from rackhand.replicas import beside, intent_of, result_of
 from rackhand.rollout.conductor import Conductor
 from rackhand.rollout.intent import Intent, Member, Result
 from rackhand.rollout.waves import plan_waves
@@ -86,7 +87,8 @@ def _conductor(run: Run, steps: Sequence[Titled]) -> Conductor:
     """Return the one conductor of this run."""
     if run.conductor is None:
         look, work = partial(_look, run, steps), partial(_work, run, steps)
-        run.conductor = Conductor(rules(run), partial(_fleet, run), look, work, run.board, run.since)
+        fleet, others = partial(_fleet, run), partial(_others, run)
+        run.conductor = Conductor(rules(run), fleet, look, work, run.board, run.since, aside=others)
     return run.conductor
 
 
@@ -95,6 +97,23 @@ def _fleet(run: Run) -> tuple[Member, ...]:
     hosts = {each.name: run.hosts.get(each.name) for each in members(run)}
     out = {name for name, current in hosts.items() if current and (current.refusal or _aside(current))}
     return tuple(each for each in members(run) if each.name not in out)
+
+
+def _others(run: Run) -> tuple[Intent, ...]:
+    """Return what those have that take no part: who was refused may still serve, who failed is not counted on."""
+    refused = [beside(each) for each in run.hosts.values() if each.refusal and each.role == GPU]
+    lost = [each.name for each in members(run) if not each.present and ROUTERS not in each.groups]
+    return (*refused, *(Intent(disturbs=False, has={_model(run, name): 1}) for name in lost))
+
+
+def _model(run: Run, name: str) -> str:
+    """Name the model of a host that failed or is out of reach: that of its release, or else the wished one."""
+    current = run.hosts.get(name)
+    if current and current.before:
+        return current.before.served_name
+    real: State = ctx_state.get()  # type: ignore[no-untyped-call]
+    data: dict[str, Any] = real.inventory.get_host(name).data.dict()  # type: ignore[no-untyped-call]
+    return str(data.get("model_name") or "")
 
 
 def _aside(current: HostRun) -> bool:

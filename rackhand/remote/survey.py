@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rackhand.remote import driver_facts, driver_journal, gpu, gpu_setup, host, shelf, state
+from rackhand.remote import driver_facts, driver_journal, gpu, gpu_setup, host, service, shelf, state
 
 
 def survey(
@@ -38,6 +38,6 @@ def survey(
         "setup": gpu_setup.seen(root, services),
         "listeners": host.listeners(ports),
         "apt_lock": host.apt_lock_holder(),
-        "state": state.state(root, venv, model, uv, user),
+        "state": {**state.state(root, venv, model, uv, user), "in_service": service.names(Path(root))},
         "shelf": shelf.records(root),
     }

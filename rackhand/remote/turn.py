@@ -11,9 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from rackhand.remote import absence, drain, gate, manifest, occupancy, state, turn_files, turn_result
+from rackhand.remote import absence, drain, manifest, occupancy, service, state, turn_files, turn_result
 from rackhand.remote.bring import Bringing, retire
 from rackhand.remote.problem import Problem
 from rackhand.remote.stopping import Stopping
@@ -21,7 +20,6 @@ from rackhand.remote.turn_back import Back
 from rackhand.remote.turn_log import Failed, Log
 
 POLL_S = 0.1
-HEALTH_S = 5
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -81,7 +79,7 @@ class Turn:
         self.log.note(verdict="begun", kind=self.order["kind"], purpose=self.order["purpose"], to=self.order["to"])
         self.log.insist()
         self.log.tell("armed")
-        self.log.serving([item["name"] for item in occupancy.running(self.base) if _in_service(item)])
+        self.log.serving(service.names(self.base))
         return self._hold() if self.order["kind"] == "hold" else self._go_over()
 
     def _go_over(self) -> Bringing:
@@ -143,9 +141,3 @@ def _reason(error: Exception) -> Failed:
         return Failed("release-missing", str(error))
     full = isinstance(error, OSError) and error.errno in FULL
     return Failed("disk-full" if full else "turn-failed", f"{type(error).__name__}: {error}")
-
-
-def _in_service(item: dict[str, Any]) -> bool:
-    """Tell whether routers may send requests to an instance and it takes them."""
-    asked = {**item, "key": ""}
-    return drain.said(item["name"]) == drain.READY and gate.get(asked, "/health", HEALTH_S)[0] == 200

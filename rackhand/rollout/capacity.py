@@ -31,11 +31,11 @@ class Capacity:
     kept: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, policy: Policy, intents: Iterable[Intent]) -> "Capacity":
-        """Count what hosts serve before the first turn; who changes nothing is believed to serve what it should."""
-        known = tuple(intents)
+    def of(cls, policy: Policy, intents: Iterable[Intent], aside: Iterable[Intent] = ()) -> "Capacity":
+        """Count what hosts serve before the first turn; `aside` are those that take no part in the rollout."""
+        known = (*intents, *aside)
         healthy = _sum(intent.serves for intent in known)
-        holders = _sum(_one_each(intent.serves) for intent in known)
+        holders = _sum(intent.models for intent in known)
         after = _sum(intent.will_serve if intent.disturbs else intent.serves for intent in known)
         return cls(policy=policy, healthy=healthy, holders=holders, kept=frozenset(after))
 
@@ -70,8 +70,8 @@ class Capacity:
     def ended(self, intent: Intent, result: Result) -> "Capacity":
         """Count what a host serves after its turn; one that failed still has what it served before."""
         after = self._moved(self.during(intent), result.serves)
-        has = result.serves if result.good else {**result.serves, **intent.serves}
-        return replace(after, holders=_sum([after.holders, _one_each(has)], [_one_each(intent.serves)]))
+        has = result.serves if result.good else {**result.serves, **intent.models}
+        return replace(after, holders=_sum([after.holders, _one_each(has)], [intent.models]))
 
     def unproven(self, intent: Intent) -> "Capacity":
         """Leave out the servers of a host that changes nothing until the gate has passed them."""
@@ -115,9 +115,10 @@ def _impossible(capacity: Capacity, name: str, intent: Intent) -> RackhandError:
         f"and rollout_min_replicas is {capacity.policy.min_replicas}"
     )
     stay = max(0, have - out)
-    return RackhandError(
-        "capacity", what, name, f'set rollout_min_replicas to at most {stay} or to "auto", or add a host'
-    )
+    step = f'set rollout_min_replicas to at most {stay} or to "auto", or add a host'
+    if capacity.policy.min_replicas == "auto":
+        step = f"bring other servers of {model} into service first (rackhand status), or set rollout_min_replicas to 0"
+    return RackhandError("capacity", what, name, step)
 
 
 def _servers(count: int) -> str:

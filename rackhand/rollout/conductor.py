@@ -35,6 +35,7 @@ class Conductor:
     + look: name of a host → what it wants. Quick, changes nothing; runs for all present hosts at once, before any turn
     + work: name of a host → how it ended. Called once per host that may begin: in its turn, or at once where it
       disturbs nothing (it is gated meanwhile). It must end by itself: everything in it has a deadline
+    + aside: called when the turns begin: what hosts serve, and ought to, that take no part in the rollout
     + since: the clock's time at which the run began (time.monotonic)
 
     Exceptions of `look` and `work` count as failures of that host; `attend` raises them again. Neither runs in
@@ -51,9 +52,11 @@ class Conductor:
         since: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = gevent.sleep,
+        aside: Callable[[], Sequence[Intent]] = tuple,
     ) -> None:
         self.policy, self._fleet, self._look, self._work = policy, fleet, look, work
         self._board, self._since, self._clock, self._sleep = board, since, clock, sleep
+        self._aside = aside
         self.waves: tuple[WaveOutcome, ...] = ()
         self.stopped = ""
         self._answers: dict[str, AsyncResult] = defaultdict(AsyncResult)
@@ -93,7 +96,7 @@ class Conductor:
         wanting = [name for name, intent in self._intents.items() if intent.disturbs]
         waves = plan_waves(wanting, fleet, self.policy)
         canary = {*canaries(fleet, self.policy.canary), *(waves[0] if waves else ())}
-        standing = Standing(self.policy, self._intents, canary)
+        standing = Standing(self.policy, self._intents, canary, self._aside())
         for name, how in lost:
             standing.failed(name, how)
         try:

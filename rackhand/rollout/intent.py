@@ -22,14 +22,20 @@ class Intent:
     """What a host wants to do; replicas are counted by the name under which clients ask for the model.
 
     `disturbs` says that something changes, so the host needs a turn. `serves` are its healthy replicas now,
-    `will_serve` those after its turn. `whole` says that all of its servers go out of service together (a reboot,
-    another layout).
+    `will_serve` those after its turn, `has` those of its release, healthy or not. `whole` says that all of its servers
+    go out of service together (a reboot, another layout).
     """
 
     disturbs: bool
     serves: Mapping[str, int] = field(default_factory=dict)
     will_serve: Mapping[str, int] = field(default_factory=dict)
+    has: Mapping[str, int] = field(default_factory=dict)
     whole: bool = False
+
+    @property
+    def models(self) -> Mapping[str, int]:
+        """Return 1 for each model that the host has, healthy or not."""
+        return {model: 1 for model, count in {**self.has, **self.serves}.items() if count}
 
 
 @dataclass(frozen=True, kw_only=True)

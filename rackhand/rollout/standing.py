@@ -1,6 +1,6 @@
 """Where a rollout stands: who may begin now, and whether anybody may begin at all. Nothing but counting."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from rackhand.rollout.budget import Failure, exhausted
 from rackhand.rollout.capacity import Capacity, takes_out
@@ -12,14 +12,16 @@ class Standing:
     """Counts turns as they begin and end; `canary` are the hosts whose failure always stops the rollout.
 
     `out` are the hosts that have servers out of service: those in their turn, and those whose turn did not bring back
-    what they served.
+    what they served. `aside` are hosts that take no part, and have models all the same.
     """
 
-    def __init__(self, policy: Policy, intents: Mapping[str, Intent], canary: Collection[str]) -> None:
+    def __init__(
+        self, policy: Policy, intents: Mapping[str, Intent], canary: Collection[str], aside: Iterable[Intent] = ()
+    ) -> None:
         self.policy = policy
         self.intents = intents
         self.canary = canary
-        self.capacity = Capacity.of(policy, intents.values())
+        self.capacity = Capacity.of(policy, intents.values(), aside)
         self.failures: list[Failure] = []
         self.out: set[str] = set()
         self.unproven: set[str] = set()
