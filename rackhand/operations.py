@@ -13,6 +13,7 @@ from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
 from rackhand import checkup, lease, planner, preflight, wishes
+from rackhand.driver import handover
 from rackhand.errors import RackhandError
 from rackhand.fleet_run import Run
 from rackhand.frozen import validated
@@ -129,6 +130,7 @@ def _plan(current: HostRun, data: Mapping[str, Any]) -> None:
         current.refusal = verdict
     else:
         current.plan = verdict
+    current.warnings += handover.warnings(current.name, current.survey(), current.intent.settings)
     current.remember()
 
 

@@ -307,6 +307,13 @@ def test_a_server_that_was_left_drained_is_let_in_again_and_that_is_said(deploy:
     assert {"step": "readmitted", "instances": ["llama-0"]}.items() <= host.ledger[-1].items()
 
 
+def test_what_still_keeps_the_driver_is_told_where_rackhand_is_not_to_manage_it_any_more(deploy: Deploy) -> None:
+    host = PaperHost()
+    host.facts["ground"]["ours"] = ["/etc/apt/preferences.d/rackhand-nvidia"]
+    found = deploy({"a": host}, "-y", driver_manage=False).host("a")
+    assert (found.status, [each.code for each in found.warnings]) == (HostStatus.HEALTHY, ["driver-still-kept"])
+
+
 def test_a_dry_run_says_which_hosts_would_change_together(deploy: Deploy) -> None:
     hosts = {name: PaperHost.bare() for name in "abc"}
     still = PaperHost.bare()

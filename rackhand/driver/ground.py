@@ -54,7 +54,8 @@ class Ground(Frozen):
     """Packages of a driver, kernels, space, keys and apt's files.
 
     `packages` are all that NVIDIA's driver brings, whoever packaged it; `modules_offered` are packages that the
-    distribution built for one of the `kernels`. `key_enrolled` is None where Secure Boot is off or nobody can tell.
+    distribution built for one of the `kernels`, `ours` rackhand's own files for the package manager. `key_enrolled` is
+    None where Secure Boot is off or nobody can tell.
     """
 
     packages: dict[str, str] = Field(default_factory=dict)
@@ -63,6 +64,7 @@ class Ground(Frozen):
     headers_offered: tuple[str, ...] = ()
     modules_offered: tuple[str, ...] = ()
     unloadable: bool = False
+    ours: tuple[str, ...] = ()
     places: tuple[Place, ...] = ()
     key_enrolled: bool | None = None
     sources: tuple[AptSource, ...] = ()

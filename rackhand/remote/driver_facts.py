@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rackhand.remote import apt_files, kernels, rpm_facts
+from rackhand.remote import apt_files, driver_files, kernels, rpm_facts
 
 PLACES = ("/", "/boot", "/usr", "/var")
 # Whoever packaged it; what NVIDIA numbers apart from its drivers is left out, as are tools of a distribution.
@@ -58,6 +58,7 @@ def facts(secure_boot: bool | None, root: str = "/", running: str = "") -> dict[
         "kernels": found,
         "unloadable": Path(root, "sys/module/nvidia/refcnt").exists(),
         "places": [_place(root, name) for name in PLACES],
+        "ours": driver_files.left(root),
         "key_enrolled": _enrolled(root) if secure_boot else None,
     }
 

@@ -67,6 +67,12 @@ def pinned() -> bool:
     return (apt_sets.PIN if dpkg.rules() else RPM_SOURCE).exists()
 
 
+def left(root: str = "/") -> list[str]:
+    """Name the files of ours that are here and decide what the package manager does with a driver."""
+    ours = (apt_sets.PIN, UNATTENDED, SOURCE, KEYRING, RPM_SOURCE, RPM_KEY)
+    return [str(path) for path in ours if Path(root, *path.parts[1:]).exists()]
+
+
 def unattended(members: Sequence[str]) -> str:
     """Return what keeps unattended-upgrades away from the driver, and from the kernel where the module needs that."""
     patterns = (*BLACKLIST, *(KERNEL if precompiled(members) else ()))
