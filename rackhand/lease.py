@@ -45,3 +45,13 @@ def refusal(host: str, lease: Lease | None, order: OpenOrder | None, now: float,
         f"{utc(lease.since)} UTC; the lease ends at {utc(lease.expires)} UTC unless it is renewed"
     )
     return Problem(code="leased", what=what, where=host, next_step=BREAK)
+
+
+def stuck(host: str, order: OpenOrder | None) -> Problem | None:
+    """Say of an order that nobody carries out what ends it; None where there is none."""
+    if order is None or order.alive:
+        return None
+    to = f" to {order.to}" if order.to else ""
+    what = f"an order of run {order.run} ({order.purpose or order.kind}{to}) is open and nobody is at it"
+    step = "systemctl start rackhand-switch on the host puts back what worked; or run the deploy again"
+    return Problem(code="order-stuck", what=what, where=host, next_step=step)

@@ -141,8 +141,9 @@ def _refuse_leased(run: Run, current: HostRun) -> None:
     state_now, held = current.survey().state, current.survey().state.lease
     breaks = current.intent.settings.lease_break or bool(held and ended(held.place, held.pid))
     found = lease.refusal(current.name, state_now.lease, state_now.order, state_now.now, breaks)
-    if found and run.looks:
-        current.warnings.append(found)
+    if run.looks:
+        told = (found, lease.stuck(current.name, state_now.order))
+        current.warnings += [each for each in told if each]
     elif found:
         current.refusal, current.plan = Refusal(host=current.name, cards=current.plan.cards, reasons=(found,)), None
 

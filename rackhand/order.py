@@ -91,9 +91,9 @@ class Order:
         """Tell the host that its result is known here; returns it. Without this word the host goes back."""
         return dict(self._patiently("order.confirm"))
 
-    def abort(self, code: str, what: str) -> None:
-        """Have the order undone; `follow` it then until the result."""
-        self._patiently("order.abort", code=code, what=what)
+    def abort(self, code: str, what: str) -> bool:
+        """Have the order undone; `follow` it then until the result. Returns whether the host's program is at it."""
+        return bool(self._patiently("order.abort", code=code, what=what))
 
     def words(self) -> str:
         """Say in a few words where the host is in its turn, and how far starting engines are."""

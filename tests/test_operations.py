@@ -294,6 +294,55 @@ def test_a_run_of_this_machine_that_died_does_not_hold_up_the_next(deploy: Deplo
     assert taken or result.host("a").problems[0].code == "leased"
 
 
+class Stuck(PaperHost):
+    """A host on which the order of a dead run is open; its program ends it where it `starts`."""
+
+    starts = True
+
+    def leaves_open(self) -> None:
+        self.facts["state"]["order"] = {
+            "run": "run-9",
+            "kind": "switch",
+            "purpose": "deploy",
+            "to": "x",
+            "alive": False,
+        }
+
+    def order_abort(self, code: str, what: str, **more: Any) -> bool:
+        assert more["run"] == "run-9"
+        if self.starts:
+            self.facts["state"]["order"] = None
+        return self.starts
+
+    def order_watch(self, **more: Any) -> dict[str, Any]:
+        if more["run"] != "run-9":
+            return super().order_watch()
+        result = {"verdict": "unchanged", "release": self.facts["state"]["current"]}
+        return {"offset": 1, "open": False, "result": result, "instances": [], "events": [], "phase": "closed"}
+
+
+def test_an_order_that_nobody_carries_out_is_ended_before_the_host_is_called_unchanged(deploy: Deploy) -> None:
+    host = Stuck.bare()
+    deploy({"a": host}, "-y")
+    host.leaves_open()
+    planned = deploy({"a": host}, "--dry").host("a")
+    assert [each.code for each in planned.warnings] == ["order-stuck"]
+    found = deploy({"a": host}, "-y")
+    assert (found.status, found.host("a").status) == (None, HostStatus.HEALTHY)
+    assert "end the order of run run-9 (deploy)" in next(s.summary for s in found.host("a").steps if s.changed)
+    assert deploy({"a": host}, "-y").host("a").status is HostStatus.UNCHANGED
+
+
+def test_an_order_that_nobody_can_end_is_named_and_nothing_is_changed(deploy: Deploy) -> None:
+    host = Stuck.bare()
+    deploy({"a": host}, "-y")
+    host.leaves_open()
+    host.starts = False
+    found = deploy({"a": host}, "-y", serve_max_model_len=512)
+    assert (found.status, [each.code for each in found.host("a").problems]) == (1, ["order-stuck"])
+    assert host.changing == ["order.abort"]
+
+
 def test_a_server_that_was_left_drained_is_let_in_again_and_that_is_said(deploy: Deploy) -> None:
     class Drained(PaperHost):
         @override

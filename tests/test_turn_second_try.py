@@ -2,7 +2,7 @@
 
 import pytest
 
-from rackhand.remote import drain, turn_files
+from rackhand.remote import drain, order, state, turn_files
 from tests.turn_host import Killed, TurnHost, host
 
 __all__ = ["host"]
@@ -58,6 +58,39 @@ def test_a_disk_without_any_room_is_waited_for_on_the_way_back(host: TurnHost, m
     assert host.now > begun + 300
     assert host.result()["verdict"] == "restored"
     assert (host.link("current"), host.in_service()) == ("old", {"tiny-0"})
+
+
+def test_an_order_past_its_deadline_gets_the_time_to_go_back_before_its_program_counts_as_hanging(
+    host: TurnHost,
+) -> None:
+    falls_silent(host)
+    host.now = host.order()["deadline"] + 10
+    seen: list[bool] = []
+
+    def watched(host: TurnHost) -> None:
+        seen.append(order.abort(str(host.root), "r1", "interrupted", "its run is gone"))
+
+    host.on_tick = watched
+    assert host.works() is None
+    assert seen
+    assert all(seen)
+    assert host.result()["verdict"] == "restored"
+    assert not any(each.startswith(f"kill SIGKILL {state.PROGRAM}") for each in host.asked)
+
+
+def falls_silent(host: TurnHost) -> None:
+    """Kill the program of an upgrade after it has stopped the engine, and leave it at that."""
+    for name in ("old", "new"):
+        host.has(name, ["GPU-a"])
+    host.serves("old")
+
+    def cut(host: TurnHost) -> None:
+        if "start" in host.phases():
+            raise Killed("OOM")
+
+    host.on_tick = cut
+    host.begins("new")
+    assert host.works() is not None
 
 
 def loses_power(host: TurnHost, phase: str) -> None:

@@ -145,7 +145,7 @@ def _active() -> bool:
 
 
 def _see_to_it(base: Path) -> None:
-    """Bring a program back that was stopped while its order is open, or that is past every deadline: it goes back.
+    """Bring a program back that was stopped while its order is open, or that hangs past every deadline: it goes back.
 
     A host that is about to shut down starts nothing; its next boot does.
     """
@@ -155,8 +155,15 @@ def _see_to_it(base: Path) -> None:
     with contextlib.suppress(Problem):
         if not _active():
             _set_going()
-        elif time.time() > (found.get("deadline") or float("inf")):
+        elif _hangs(base, found):
             _systemctl("kill", "--signal", "SIGKILL", state.PROGRAM)
+
+
+def _hangs(base: Path, found: dict[str, Any]) -> bool:
+    """Tell whether a program is past its order's deadline; one that goes back since then has as long once more."""
+    deadline = found.get("deadline") or float("inf")
+    begun = max(turn_files.attempts(base), default=0.0)
+    return bool(time.time() > max(deadline, begun + deadline - found["created"]))
 
 
 def watch(root: str, run: str, offset: int, wait_s: float) -> dict[str, Any]:
@@ -218,11 +225,13 @@ def confirm(root: str, run: str) -> dict[str, Any]:
     return result
 
 
-def abort(root: str, run: str, code: str, what: str) -> None:
-    """Have the order of this run undone; without one there is nothing to do."""
+def abort(root: str, run: str, code: str, what: str) -> bool:
+    """Have the order of this run undone; return whether the host's program is at it, or there is nothing to do."""
     base = Path(root)
     found = turn_files.order(base)
-    if found and found["run"] == run:
-        turn_files.hear(base)
-        turn_files.signal(base, turn_files.ABORT, turn_files.text({"run": run, "code": code, "what": what}))
-        _see_to_it(base)
+    if not found or found["run"] != run:
+        return True
+    turn_files.hear(base)
+    turn_files.signal(base, turn_files.ABORT, turn_files.text({"run": run, "code": code, "what": what}))
+    _see_to_it(base)
+    return _active()

@@ -192,10 +192,15 @@ def aborted(base: Path, run: str) -> dict[str, Any] | None:
     return wish if wish.get("run") == run else None
 
 
+def attempts(base: Path) -> list[float]:
+    """Return when going back was tried for this order since the last boot."""
+    return [*(_parsed(heeded(base, ATTEMPTS)).get("at") or ())]
+
+
 def attempt(base: Path) -> list[float]:
     """Note that going back is tried now; return when it was tried for this order since the last boot."""
     now = time.time()
-    tried = [*(_parsed(heeded(base, ATTEMPTS)).get("at") or ()), now]
+    tried = [*attempts(base), now]
     with contextlib.suppress(OSError):
         files.write(_spare(ATTEMPTS), text({"at": tried}), PRIVATE)
     return tried

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rackhand import remedies
+from rackhand import lease, remedies
 from rackhand.catalog import kernel_headers, ready_built
 from rackhand.catalog.drivers import Manager
 from rackhand.compiler import RED_HAT_IDS
@@ -141,25 +141,22 @@ def _packages(host: str, seen: Seen) -> Iterator[Problem]:
 
 
 def _at_work(host: str, seen: Seen) -> Iterator[Problem]:
-    order, lease = seen.order, seen.lease
+    order, held = seen.order, seen.lease
     if order is not None and order.alive:
         what = f"run {order.run} has an order open ({order.purpose or order.kind}{_to(order.to)})"
         what += f" for {span(seen.now - order.created)}, phase {order.phase or 'unknown'}"
         yield Problem(code="order-open", what=what, where=host, next_step="look again when it is through")
-    if lease is not None and lease.expires >= seen.now:
-        what = f"{lease.owner} holds the host since {utc(lease.since)} UTC ({lease.purpose}, run {lease.run})"
+    if held is not None and held.expires >= seen.now:
+        what = f"{held.owner} holds the host since {utc(held.since)} UTC ({held.purpose}, run {held.run})"
         yield Problem(code="leased", what=what, where=host, next_step="wait for that run to end")
-    elif lease is not None:
-        what = f"the lease of {lease.owner} ({lease.purpose}, run {lease.run}) ran out at {utc(lease.expires)} UTC"
+    elif held is not None:
+        what = f"the lease of {held.owner} ({held.purpose}, run {held.run}) ran out at {utc(held.expires)} UTC"
         yield Problem(code="lease-expired", what=what, where=host, next_step="nothing: the next run takes it over")
 
 
 def _stuck(host: str, seen: Seen) -> Iterator[Problem]:
-    order = seen.order
-    if order is not None and not order.alive:
-        what = f"an order of run {order.run} ({order.purpose or order.kind}{_to(order.to)}) is open and nobody is at it"
-        step = "systemctl start rackhand-switch on the host puts back what worked; or run the deploy again"
-        yield Problem(code="order-stuck", what=what, where=host, next_step=step)
+    if found := lease.stuck(host, seen.order):
+        yield found
 
 
 def _to(release: str) -> str:
