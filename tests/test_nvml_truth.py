@@ -1,4 +1,4 @@
-"""What our probe says of a real H200 is what nvidia-smi says of it, field by field: benchmarks/nvml_truth.py."""
+"""What our probe says of a real H200 is what nvidia-smi says of it, as benchmarks/nvml_truth.py recorded both."""
 
 import json
 import xml.etree.ElementTree as ElementTree
