@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rackhand.catalog import DriverSet, pinned_patterns
-from rackhand.driver import activation
+from rackhand.driver import activation, modules
 from rackhand.driver.activation import Way
 from rackhand.operations import Change
 from rackhand.outcome import Problem
@@ -153,7 +153,7 @@ def _installed(seen: Survey, packages: DriverSet, version: str) -> bool:
 
 def _versions_right(seen: Survey, packages: DriverSet, version: str) -> bool:
     right = all(upstream(seen.packages.installed.get(name, "")) == version for name in packages.install)
-    off = seen.driver_sets.differs(version)[0] or packages.lacks(seen.ground.packages)
+    off = seen.driver_sets.differs(version)[0] or modules.missing(seen, packages)
     return right and not _unfinished(seen) and not off
 
 

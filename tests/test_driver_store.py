@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from rackhand.remote import driver_journal
 from tests.driver_hosts import decided, host, kernel
 from tests.driver_states import NEW, NEXT, OLD, nvidias, servers, without
 from tests.stored_drivers import Store
 
 SYSTEM, KERNEL = "ubuntu-24.04", "6.8.0-90-generic"
 META = "linux-modules-nvidia-580-server-open-generic"
+NEXT_KERNEL = "6.8.0-95-generic"
+KINDS = ("modules-nvidia-580-server-open", "objects-nvidia-580-server-open", "signatures-nvidia")
+NEXT_MODULES = {f"linux-{kind}-{NEXT_KERNEL}": "6.8.0-95.96" for kind in KINDS}
 FABRIC = ("nvidia-fabricmanager", "libnvidia-nscq")
 
 
@@ -51,3 +55,37 @@ def test_what_was_simulated_is_put_on_where_the_installed_set_has_all_that_was_w
     staged = store.deploy(found)
     assert staged["set"] != staged["here"]
     assert store.here == whole
+
+
+@pytest.mark.parametrize("kernels", [{}, {"linux-image-generic": "6.8.0-95.95"}])
+def test_modules_that_ubuntu_built_for_another_kernel_here_are_left_alone(
+    store: Store, kernels: dict[str, str]
+) -> None:
+    store.deployed(store.keep(NEW, servers(SYSTEM, NEW)))
+    store.here |= {**NEXT_MODULES, **kernels, f"linux-image-{NEXT_KERNEL}": "6.8.0-95.95"}
+    before = dict(store.here)
+    assert driver_journal.standing(store.base)["off"] == []
+    store.put(NEW)
+    assert store.here == before
+    assert set(NEXT_MODULES) <= store.held
+
+
+def test_modules_of_a_kernel_that_is_gone_or_of_another_branch_go(store: Store) -> None:
+    store.deployed(store.keep(NEW, servers(SYSTEM, NEW)))
+    whole = dict(store.here)
+    other = f"linux-modules-nvidia-595-server-open-{NEXT_KERNEL}"
+    store.here |= {**NEXT_MODULES, other: "6.8.0-95.96"}
+    store.put(NEW)
+    assert store.here == whole
+    images = {f"linux-image-{NEXT_KERNEL}": "6.8.0-95.95"}
+    store.here |= {other: "6.8.0-95.96", **images}
+    store.put(NEW)
+    assert store.here == whole | images
+
+
+def test_what_somebody_added_in_the_same_version_is_on_hold_with_the_others(store: Store) -> None:
+    store.deployed(store.keep(OLD, nvidias("debian-12", OLD)))
+    store.here["nvidia-settings"] = f"{OLD}-1"
+    store.put(OLD)
+    assert "nvidia-settings" in store.held
+    assert driver_journal.standing(store.base)["phase"] == "healthy", "nothing changed that has to prove itself"

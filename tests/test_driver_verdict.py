@@ -12,6 +12,7 @@ from rackhand.plan import DriverPlan
 from rackhand.settings import load
 from rackhand.survey import Survey
 from tests.driver_hosts import decided, host, kernel, ready_built, set_of
+from tests.driver_states import servers
 from tests.surveys import state
 
 OLD, NEW, NEXT = "580.126.20", "580.178.04", "595.91.07"
@@ -248,6 +249,24 @@ def test_ready_built_modules_come_for_every_kernel_of_the_distribution_that_is_h
     plan = planned(host("ubuntu-24.04", kernels=BOTH, **changes), **SIGNED)
     assert plan.headers == ("linux-modules-nvidia-580-server-open-6.8.0-90-generic", OF_COMING)
     assert any(OF_COMING in line for line in plan.words)
+
+
+def test_a_kernel_that_came_up_without_its_ready_built_module_is_given_it_and_needs_no_reboot() -> None:
+    runs = [kernel(UBUNTU_COMING, "generic")]
+    offered = ready_built(UBUNTU_COMING, "generic")
+    ubuntu = {"installed": servers("ubuntu-24.04", NEW), "kernels": runs, "modules_offered": offered}
+    plan = planned(host("ubuntu-24.04", driver__library=NEW, **ubuntu), **SIGNED)
+    assert OF_COMING in plan.needs
+    assert plan.words[0] == f"driver {NEW}: install, pin and hold; load it"
+    assert any(OF_COMING in line for line in plan.words)
+
+
+def test_a_working_driver_is_left_alone_for_the_module_of_the_next_kernel() -> None:
+    runs = [kernel("6.8.0-90-generic", "generic", module=NEW, next=False), BOTH[1]]
+    ubuntu = {"installed": servers("ubuntu-24.04", NEW), "modules_offered": ready_built(UBUNTU_COMING, "generic")}
+    plan = planned(host("ubuntu-24.04", loaded=NEW, kernels=runs, **ubuntu), **SIGNED)
+    assert plan.words == (f"driver {NEW}: installed and loaded",)
+    assert f"apt-get install {OF_COMING}" in plan.warnings[0]
 
 
 def test_ready_built_modules_need_a_kernel_that_a_package_follows() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rackhand.catalog import DriverSet, branch
-from rackhand.driver import activation, choice, words
+from rackhand.driver import activation, choice, modules, words
 from rackhand.driver.activation import Way
 from rackhand.driver.ground import Ground
 from rackhand.driver.refusals import Case, refusals
@@ -54,13 +54,13 @@ def _managed(host: str, survey: Survey, settings: Settings) -> Verdict:
     version = choice.version(survey, settings, packages)
     case = Case(host=host, survey=survey, settings=settings, packages=packages, version=version)
     wrong = [name for name in packages.install if upstream(survey.packages.installed.get(name, "")) != version]
-    wrong += packages.lacks(survey.ground.packages)
+    wrong += modules.missing(survey, packages)
     changes = bool(wrong) or not survey.driver.open_ready
     plan = DriverPlan(
         version=version,
         packages=packages,
         headers=tuple(_for_kernels(survey.ground, packages)),
-        needs=packages.own,
+        needs=modules.needed(survey.ground, packages, version),
         removes=tuple(replaced(survey.ground.packages, packages, version)) if wrong else (),
     )
     way = activation.decide(survey, plan, installs=bool(wrong))

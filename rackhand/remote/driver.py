@@ -23,7 +23,8 @@ def put(root: str, run: str, version: str, packages: list[str], timeout_s: int) 
     base = Path(root)
     name = driver_journal.find(base, version, packages)
     before = driver_journal.change(base)
-    if before["to"] == name and driver_journal.settled(before) and driver_store.installed(base) == name:
+    there = before["to"] == name and driver_journal.settled(before)
+    if there and not driver_store.differences(driver_store.checked(base, name)):
         return driver_apply.put(base, name, timeout_s)
     if not driver_repair.unfinished():
         driver_apply.simulated(base, name, timeout_s)

@@ -112,8 +112,9 @@ def _hold(found: Set, replaced: set[str], timeout_s: int) -> None:
     """Put the set on hold; what it replaced is on hold no more, and what others put on hold stays so."""
     here = {each.name: each for each in packager.here()}
     held = {name for name, each in here.items() if each.want == "hold"}
-    versions: Mapping[str, str] = {name: here[name].version for name in found["holds"] if name in here}
-    packager.sets().hold(versions, sorted((held & replaced) - set(found["holds"])), timeout_s)
+    stays = {*found["holds"], *(each.name for each in driver_store.added(found))}
+    versions: Mapping[str, str] = {name: here[name].version for name in sorted(stays) if name in here}
+    packager.sets().hold(versions, sorted((held & replaced) - stays), timeout_s)
 
 
 def _enable(services: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from rackhand.remote.problem import Problem
 FOLDER = "driver"
 RECORD = "set.json"
 SCHEMA = "rackhand.driver-set/1"
+READY_BUILT = re.compile(r"linux-modules-nvidia-(\d+(?:-server)?(?:-open)?)-")
+SIGNATURES = ("linux-signatures-nvidia",)
+IMAGE = re.compile(r"linux-image-(?:unsigned-)?(.+)")
 Set = Mapping[str, Any]
 
 
@@ -152,9 +156,18 @@ def family(found: Set) -> list[dpkg.Package]:
 
 
 def added(found: Set) -> list[dpkg.Package]:
-    """Return what somebody installed beside a set in the same version: it is in nobody's way."""
-    extra = [each for each in family(found) if each.name not in found["members"]]
-    return [each for each in extra if each.whole and dpkg.upstream(each.version) == found["version"]]
+    """Return what somebody installed beside a set and is in nobody's way: in the same version, or for a kernel here."""
+    extra = [each for each in family(found) if each.whole and each.name not in found["members"]]
+    modules = _ready_built(found)
+    return [each for each in extra if each.name in modules or dpkg.upstream(each.version) == found["version"]]
+
+
+def _ready_built(found: Set) -> set[str]:
+    """Name the packages that the distribution builds of a set's branch for the kernels that are here."""
+    kinds = {built[1] for name in found["members"] if (built := READY_BUILT.match(name))}
+    kernels = [image[1] for each in packager.here() if (image := IMAGE.match(each.name))]
+    stems = [f"linux-{part}-nvidia-{kind}" for part in ("modules", "objects") for kind in kinds]
+    return {f"{stem}-{kernel}" for stem in (*stems, *(SIGNATURES if kinds else ())) for kernel in kernels}
 
 
 def loose(found: Set) -> list[str]:
