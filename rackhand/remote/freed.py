@@ -50,11 +50,14 @@ class Exit:
             time.sleep(POLL_S)
 
     def _on_gpus(self) -> list[str]:
-        """Say which processes of the units NVML still sees; nothing where it cannot be asked."""
+        """Say which processes of the units NVML still sees, or that it hangs; nothing where it cannot be asked."""
         units = {f"vllm@{name}.service" for name in self.names}
+        gpus = self._ask() if self.uuids else []
+        if gpus is None:
+            return [f"NVML did not say within {NVML_S} s who is on the GPUs"]
         return [
             f"process {process['pid']} ({process['unit']}) holds {process['mib'] or '?'} MiB of {gpu['uuid']}"
-            for gpu in (self._ask() if self.uuids else ())
+            for gpu in gpus
             for process in gpu["processes"] or ()
             if process["unit"] in units
         ]
@@ -65,7 +68,8 @@ class Exit:
             pipe, command = subprocess.PIPE, [sys.executable, "-I", PROGRAM, "nvml"]
             self._asker = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
 
-    def _ask(self) -> list[dict[str, Any]]:
+    def _ask(self) -> list[dict[str, Any]] | None:
+        """Return what NVML says of its GPUs; None where it hangs."""
         if not self._asker:
             self._prepare()
         asker, self._asker = self._asker, None
@@ -73,10 +77,10 @@ class Exit:
             return []
         try:
             gpus: list[dict[str, Any]] = json.loads(asker.communicate("\n", timeout=NVML_S)[0])
-        except (subprocess.TimeoutExpired, OSError, ValueError):
+        except (subprocess.TimeoutExpired, OSError, ValueError) as error:
             asker.kill()
             asker.communicate()
-            return []
+            return None if isinstance(error, subprocess.TimeoutExpired) else []
         return gpus
 
 
