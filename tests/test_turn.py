@@ -1,11 +1,14 @@
 """A host's turn: it goes over to another release and serves, or serves with what worked before, whatever happens."""
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from rackhand.remote import drain, gate, state
+from rackhand.remote import drain, freed, gate, order, state, turn_files
 from rackhand.remote.problem import Problem
 from tests.turn_host import TurnHost, host
 
@@ -120,6 +123,88 @@ def test_a_run_that_lost_its_lease_begins_nothing(host: TurnHost) -> None:
 def leased(host: TurnHost, lease: dict[str, object]) -> None:
     (host.root / state.LEASE).parent.mkdir(exist_ok=True)
     (host.root / state.LEASE).write_text(json.dumps(lease))
+
+
+def test_an_engine_that_is_idle_for_one_look_is_looked_at_again(host: TurnHost) -> None:
+    """A request may be between a router and the engine's counters."""
+    ends: list[float] = []
+
+    def tick(host: TurnHost) -> None:
+        ends[:] = ends or [host.now + 5]
+        if host.phases()[-1:] == ["drain"]:
+            host.engines["tiny-0"].requests = int(host.now < ends[0])
+
+    host.on_tick = tick
+    host.has("old", A)
+    host.serves("old")
+    host.has("new", A)
+    host.begins("new")
+    assert host.works() is None
+    assert host.result()["verdict"] == "accepted"
+    assert at(host, "stop") - at(host, "drain") >= 5
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_nothing_is_stopped_after_a_drain_in_which_the_controller_was_not_heard(
+    host: TurnHost, monkeypatch: pytest.MonkeyPatch, watched: bool
+) -> None:
+    def hear(base: Path) -> None:
+        (base / turn_files.HEARD).touch()
+        os.utime(base / turn_files.HEARD, (host.now, host.now))
+
+    monkeypatch.setattr(turn_files, "hear", hear)
+    ended = ends_at(60)
+
+    def tick(host: TurnHost) -> None:
+        ended(host)
+        if watched and host.order():
+            order.watch(str(host.root), "r1", 0, 0)
+
+    host.listens, host.on_tick = False, tick
+    result = upgraded(host, drain={"timeout_s": 100, "on_timeout": "stop"})
+    if watched:
+        assert result["verdict"] == "accepted"
+        return
+    assert (result["verdict"], result["code"]) == ("unchanged", "controller-silent")
+    assert (host.running(), host.in_service()) == ({"tiny-0": "old-tiny-0"}, {"tiny-0"})
+
+
+def held_on_gpu(until: float, host: TurnHost) -> list[dict[str, object]]:
+    process = {"pid": 7, "unit": "vllm@tiny-0.service", "mib": 900}
+    other = {"pid": 8, "unit": "somebody.service", "mib": 5}
+    return [{"uuid": A[0], "processes": [other, process] if host.now < until else [other]}]
+
+
+@pytest.mark.parametrize(("for_s", "verdict"), [(20, "accepted"), (10_000, "restored")])
+def test_nothing_new_is_started_while_the_old_engine_holds_memory_of_a_gpu(
+    host: TurnHost, monkeypatch: pytest.MonkeyPatch, for_s: float, verdict: str
+) -> None:
+    until = host.now + for_s
+    monkeypatch.setattr(freed.Exit, "_ask", lambda _: held_on_gpu(until, host))
+    result = upgraded(host, drain={"timeout_s": 5, "on_timeout": "proceed"})
+    assert result["verdict"] == verdict
+    if verdict == "restored":
+        assert (result["code"], result["released"]) == ("gpu-memory-held", False)
+        assert "900 MiB of GPU-a" in str(result["what"])
+        assert "somebody" not in str(result["what"])
+        assert host.phases().index("failed") < host.phases().index("start")
+
+
+def test_an_nvml_that_hangs_does_not_say_that_memory_is_free(host: TurnHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging:
+        def communicate(self, said: str = "", timeout: float = 0) -> tuple[str, str]:
+            if timeout:
+                host.now += timeout
+                raise subprocess.TimeoutExpired("nvml", timeout)
+            return "", ""
+
+        def kill(self) -> None:
+            """Be gone."""
+
+    monkeypatch.setattr(freed.Exit, "_prepare", lambda leaving: setattr(leaving, "_asker", Hanging()))
+    result = upgraded(host, drain={"timeout_s": 5, "on_timeout": "proceed"})
+    assert (result["verdict"], result["code"]) == ("restored", "gpu-memory-held")
+    assert "NVML did not say" in str(result["what"])
 
 
 def test_requests_that_outlast_the_drain_leave_the_host_as_it_is(host: TurnHost) -> None:

@@ -98,7 +98,7 @@ def loses_power(host: TurnHost, phase: str) -> None:
     for name in ("old", "new"):
         host.has(name, ["GPU-a"])
     host.serves("old")
-    host.engines["tiny-0"].requests = 2
+    host.engines["tiny-0"].requests = 2 if phase == "drain" else 0
 
     def cut(host: TurnHost) -> None:
         if host.phases()[-1:] == [phase]:
@@ -123,4 +123,15 @@ def test_an_engine_that_a_boot_started_is_let_in_once_it_passed_its_gate(host: T
     assert host.works() is None
     assert host.result()["verdict"] == "restored"
     assert [each["name"] for each in host.result()["gate"]] == ["tiny-0"]
+    assert host.in_service() == {"tiny-0"}
+
+
+@pytest.mark.parametrize(("confirms", "verdict", "current"), [(False, "restored", "old"), (True, "accepted", "new")])
+def test_a_release_that_served_when_the_power_failed_stays_only_if_the_controller_knew(
+    host: TurnHost, confirms: bool, verdict: str, current: str
+) -> None:
+    host.confirms = confirms
+    loses_power(host, "accepted")
+    assert host.works() is None
+    assert (host.result()["verdict"], host.link("current")) == (verdict, current)
     assert host.in_service() == {"tiny-0"}
