@@ -89,3 +89,26 @@ def test_what_somebody_added_in_the_same_version_is_on_hold_with_the_others(stor
     store.put(OLD)
     assert "nvidia-settings" in store.held
     assert driver_journal.standing(store.base)["phase"] == "healthy", "nothing changed that has to prove itself"
+
+
+def test_what_brings_the_modules_of_the_newest_kernel_may_move_on_with_it(store: Store) -> None:
+    name = store.keep(NEW, servers(SYSTEM, NEW))
+    store.deployed(name)
+    whole = dict(store.here)
+    moved = {**NEXT_MODULES, META: "6.8.0-95.96", f"linux-image-{NEXT_KERNEL}": "6.8.0-95.95"}
+    store.here |= moved
+    assert driver_journal.standing(store.base)["off"] == []
+    store.put(NEW)
+    assert store.here == whole | moved
+    store.deployed(store.keep(OLD, servers(SYSTEM, OLD)))
+    store.here |= moved
+    store.put(NEW)
+    assert store.here == whole | moved | {META: whole[META]}, "among packages of another version it would fit none"
+
+
+def test_what_brings_the_modules_of_an_older_kernel_is_put_right(store: Store) -> None:
+    store.deployed(store.keep(NEW, servers(SYSTEM, NEW)))
+    whole = dict(store.here)
+    store.here[META] = "6.8.0-85.86"
+    store.put(NEW)
+    assert store.here == whole

@@ -96,7 +96,9 @@ def _exchange(base: Path, found: Set, name: str) -> Exchange:
     here, debs = packager.here(), driver_store.debs(base, name, found)
     there, members = {each.name: each for each in here}, found["members"]
     right = {each.name: each.version for each in here if each.whole and members.get(each.name) == each.version}
-    new = [debs[each] for each in sorted(members) if each not in right]
+    wrong = [each for each in sorted(members) if each not in right]
+    # Among the members of another version, what followed a kernel would not fit them.
+    new = [debs[each] for each in wrong] if not driver_store.followed(found) >= {*wrong} else []
     # What came along once stays as it is now; only what is not there, or older than what the members need, comes again.
     new += [debs[each] for each, version in sorted(found["beside"].items()) if _needed(there.get(each), version)]
     kept = {*members, *(each.name for each in driver_store.added(found))}

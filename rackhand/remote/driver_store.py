@@ -23,7 +23,9 @@ FOLDER = "driver"
 RECORD = "set.json"
 SCHEMA = "rackhand.driver-set/1"
 READY_BUILT = re.compile(r"linux-modules-nvidia-(\d+(?:-server)?(?:-open)?)-")
-SIGNATURES = ("linux-signatures-nvidia",)
+# What follows a kind of kernel is not named after a release.
+KIND = re.compile(READY_BUILT.pattern + r"[a-z]")
+SIGNATURES = "linux-signatures-nvidia"
 IMAGE = re.compile(r"linux-image-(?:unsigned-)?(.+)")
 Set = Mapping[str, Any]
 
@@ -138,7 +140,7 @@ def installed(base: Path) -> str:
 
 def differences(found: Set) -> list[str]:
     """Return in words which of the driver's packages are not as a set has them."""
-    packages, more = family(found), {each.name for each in added(found)}
+    packages, more = family(found), {*followed(found), *(each.name for each in added(found))}
     there = {package.name: package for package in packages}
     off = [f"{name} is missing" for name in found["members"] if name not in there]
     off += [f"{each.name} is {each.status}" for each in packages if not each.whole]
@@ -162,12 +164,21 @@ def added(found: Set) -> list[dpkg.Package]:
     return [each for each in extra if each.name in modules or dpkg.upstream(each.version) == found["version"]]
 
 
+def followed(found: Set) -> set[str]:
+    """Name members that moved on with a kernel: they bring the ready-built modules of whichever is the newest."""
+    kinds = {name: version for name, version in found["members"].items() if KIND.match(name)}
+    there = [each for each in packager.here() if each.whole and each.name in kinds] if kinds else []
+    return {each.name for each in there if packager.older(kinds[each.name], each.version)}
+
+
 def _ready_built(found: Set) -> set[str]:
     """Name the packages that the distribution builds of a set's branch for the kernels that are here."""
     kinds = {built[1] for name in found["members"] if (built := READY_BUILT.match(name))}
+    if not kinds:
+        return set()
     kernels = [image[1] for each in packager.here() if (image := IMAGE.match(each.name))]
     stems = [f"linux-{part}-nvidia-{kind}" for part in ("modules", "objects") for kind in kinds]
-    return {f"{stem}-{kernel}" for stem in (*stems, *(SIGNATURES if kinds else ())) for kernel in kernels}
+    return {f"{stem}-{kernel}" for stem in (*stems, SIGNATURES) for kernel in kernels}
 
 
 def loose(found: Set) -> list[str]:
