@@ -4,7 +4,7 @@ from rackhand.operations import EVERY, ROUTER, make_true, prepare
 from rackhand.turns import in_turns
 from tasks import activation, driver, gate, lease, program, record, rollback, router, switch
 
-prepare(rollback.choose, "rollback")
+prepare(rollback.choose, "rollback", rollback.spare)
 
 make_true(rollback.verdict, "Preflight | every host has a release to go back to")
 make_true(lease.take, "Lease | one run at a time", EVERY)

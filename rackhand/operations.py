@@ -72,8 +72,14 @@ def survey_and_plan() -> None:
     prepare(_plan, "deploy")
 
 
-def prepare(look: Callable[[HostRun, Mapping[str, Any]], None], purpose: str) -> None:
-    """Look at this host, with its data; `look` sets wishes and either plan or refusal, and may raise anything."""
+Look = Callable[[HostRun, Mapping[str, Any]], None]
+
+
+def prepare(look: Look, purpose: str, compare: Callable[[Mapping[str, HostRun]], None] = lambda _: None) -> None:
+    """Look at this host, with its data; `look` sets wishes and either plan or refusal, and may raise anything.
+
+    `compare` is called once all hosts were looked at, and may change its mind about some of them.
+    """
     run = current_run()
     run.purpose = purpose
     this: Host = ctx_host.get()  # type: ignore[no-untyped-call]
@@ -89,6 +95,7 @@ def prepare(look: Callable[[HostRun, Mapping[str, Any]], None], purpose: str) ->
     except Exception as error:
         current.problems.append(explain(current, error))
     if run.complete:
+        compare(run.hosts)
         _agree(run, current)
     _announce(current)
     if run.complete:

@@ -1,7 +1,7 @@
 """Which release a host goes back to, or why to none: what the host has and what was asked for, in. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ READ = (
     *("rollout_", "drain_", "lease_", "release_", "router_", "gate_", "preflight_", "report_"),
     *("driver_manage", "driver_reboot_", "driver_install_"),
 )
+IN_TURN = "turn"
 TYPED = re.compile(r"(?:--data=)?release=(.*)")
 ID = re.compile(r"[0-9a-f]{1,12}")
 
@@ -51,9 +52,10 @@ def served(wishes: Wishes, release: Shelved) -> Wishes:
 
 
 def choose(host: str, survey: Survey, wished: str, settings: Settings) -> Shelved | Refusal:
-    """Choose the release that a host goes back to; without an id the previous one."""
+    """Choose the release that a host goes back to; without an id the previous one, unless it went back already."""
     there = {each.id: each for each in survey.shelf}
-    names = [name for name in there if name.startswith(wished)] if wished else [survey.state.previous]
+    usual = survey.state.current if went_back(survey) else survey.state.previous
+    names = [name for name in there if name.startswith(wished)] if wished else [usual]
     reasons = list(_unfound(host, survey, wished, [name for name in names if name in there]))
     if not reasons:
         release = there[names[0]]
@@ -76,9 +78,36 @@ def _unfound(host: str, survey: Survey, wished: str, names: Sequence[str]) -> It
     elif len(names) > 1:
         what = f"{len(names)} releases begin with {wished}: {', '.join(names)}"
         yield Problem(code="ambiguous-release", what=what, where=host, next_step="give more of its id", evidence=there)
-    elif not names or (not wished and names[0] == survey.state.current):
+    elif not names or (not wished and names[0] == survey.state.current and not went_back(survey)):
         what = "the host has no previous release to go back to"
         yield Problem(code="no-previous", what=what, where=host, next_step=step, evidence=there)
+
+
+def current(survey: Survey) -> Shelved | None:
+    """Return the release that a host has now; None without one that makes sense."""
+    return next((each for each in survey.shelf if each.id == survey.state.current), None)
+
+
+def went_back(survey: Survey) -> bool:
+    """Tell whether the release of a host is one that it went back to: running a rollback again must not undo it."""
+    now = current(survey)
+    return now is not None and now.back != ""
+
+
+def stays(now: Shelved, moves: Iterable[tuple[Shelved, Shelved]], others: Iterable[Shelved]) -> bool:
+    """Tell whether a host serves already what others go back to (pairs of from and to), and so was never changed.
+
+    It does where the run that accepted its release accepted theirs, too, or where engine and model are those that they
+    go to and not those that they leave. Ids differ with the GPUs, and a fleet is not always deployed in one run. It
+    does, too, where one of the `others` came back to the like in its turn, in a run that did not change this host.
+    """
+    same = any((now.run and now.run == to.run) or _kind(now) == _kind(to) != _kind(left) for left, to in moves)
+    failed = [each for each in others if each.back == IN_TURN]
+    return same or any(_kind(now) == _kind(each) and now.run != each.run for each in failed)
+
+
+def _kind(release: Shelved) -> tuple[str, str, str]:
+    return release.engine_version, release.model, release.served_name
 
 
 def listed(survey: Survey) -> tuple[str, ...]:
@@ -132,6 +161,10 @@ def _warnings(host: str, survey: Survey, release: Shelved, settings: Settings) -
         )
         step = "nothing if the release passes its gate" if age == "newer" else "deploy if the release does not start"
         yield Problem(code="driver-changed", what=what, where=host, next_step=step)
+    if release.back and release.id == survey.state.current:
+        what = f"release {release.id} is one that the host went back to on {release.date} UTC; it stays"
+        step = "nothing; another one is tried with --data release=<id> (rackhand status --json)"
+        yield Problem(code="back-already", what=what, where=host, next_step=step)
     if release.edited:
         what = (
             f"files of release {release.id} were changed by hand: {', '.join(release.edited)}; they serve as they are"
@@ -177,11 +210,11 @@ def _positions(found: Sequence[PlannedGpu], uuids: Sequence[str]) -> tuple[int, 
 
 def _words(survey: Survey, release: Shelved, instances: Sequence[Instance]) -> Iterator[str]:
     """Yield for a person what goes back from what to what."""
-    current = next((each for each in survey.shelf if each.id == survey.state.current), None)
-    if current is not None and current.id == release.id:
+    now = current(survey)
+    if now is not None and now.id == release.id:
         yield f"release {release.id} is the current one already; its instances are asked for five tokens"
     else:
-        yield f"back from {_told(current) if current else 'no release'} to {_told(release)}"
+        yield f"back from {_told(now) if now else 'no release'} to {_told(release)}"
     yield f"used last on {release.date} UTC, {release.verdict or 'without a verdict'}"
     yield f"instances {', '.join(f'{each.name} on port {each.port}' for each in instances)}"
 

@@ -22,6 +22,8 @@ class ShelvedInstance(Frozen):
 class Shelved(Frozen):
     """One release on a host: its manifest, its last verdict ("passed", "failed" or empty) and when that was.
 
+    `run` is the run that gave it, `back` is how the host went back to the
+    release then: by a "rollback", or in its "turn" when another failed; empty where it did not.
     `when` is in seconds since the epoch, `start_s` how long each engine took from its start to its first answer.
     `missing` names what it would need and is not on the host, empty for a release that is complete. `edited` are files
     that are not as they were placed, None where nobody wrote down how that was.
@@ -41,6 +43,8 @@ class Shelved(Frozen):
     instances: tuple[ShelvedInstance, ...]
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     verdict: str = ""
+    run: str = ""
+    back: str = ""
     when: float = 0.0
     start_s: dict[str, float | None] = Field(default_factory=dict)
     missing: str = ""

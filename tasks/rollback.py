@@ -21,6 +21,34 @@ def choose(host: HostRun, data: Mapping[str, Any]) -> None:
     host.remember()
 
 
+def spare(hosts: Mapping[str, HostRun]) -> None:
+    """Leave hosts as they are that the deploy did not come to: they serve already what the others go back to."""
+    if any(rollback.TYPED.fullmatch(word) for word in sys.argv):
+        return
+    moves = {
+        name: (host.before, host.target)
+        for name, host in hosts.items()
+        if host.before and host.target and host.plan and host.target.id != host.before.id
+    }
+    for name, host in hosts.items():
+        others = [move for other, move in moves.items() if other != name]
+        served = [each.before for other, each in hosts.items() if each.before and other != name]
+        if host.before and (name in moves or _lacks_previous(host)) and rollback.stays(host.before, others, served):
+            host.refusal, host.wants_turn = None, False
+            _choose(host, host.before.id)
+            host.warnings.append(_spared(host.name, host.before.id))
+
+
+def _lacks_previous(host: HostRun) -> bool:
+    return host.refusal is not None and [each.code for each in host.refusal.reasons] == ["no-previous"]
+
+
+def _spared(name: str, release: str) -> Problem:
+    what = f"release {release} is what the others go back to, so the deploy had not come to this host; it stays"
+    step = "nothing; to take this host back further, limit a rollback to it: --limit"
+    return Problem(code="back-already", what=what, where=name, next_step=step)
+
+
 def _choose(host: HostRun, wished: str) -> None:
     seen = host.survey()
     verdict, host.wishes, host.target = rollback.decide(host.name, seen, host.intent, wished)

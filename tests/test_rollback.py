@@ -112,6 +112,45 @@ def test_a_release_that_failed_its_gate_is_tried_only_when_it_is_named() -> None
     assert chosen(failed, OLD.id).id == OLD.id
 
 
+def test_who_went_back_already_stays_so_that_a_rollback_can_be_run_again() -> None:
+    back = shelved(OLD, back="rollback", run="r2")
+    seen = host(back, shelved(NEW), current=OLD, previous=NEW)
+    assert chosen(seen).id == OLD.id
+    assert [each.code for each in rollback.warnings("rack1", seen, chosen(seen), ALL)] == ["back-already"]
+    assert chosen(seen, NEW.id).id == NEW.id, "by its name it can still be had"
+    assert chosen(host(back, shelved(NEW), current=OLD, previous=None)).id == OLD.id
+
+
+def test_a_release_that_was_deployed_since_can_be_left_again() -> None:
+    assert chosen(host(shelved(OLD, back="rollback"), shelved(NEW))).id == OLD.id
+
+
+@pytest.mark.parametrize(
+    ("now", "stays"),
+    [
+        ({"run": "r1", "engine_version": "0.40.0"}, True),
+        ({"run": "r7", "engine_version": "0.31.0"}, True),
+        ({"run": "", "engine_version": "0.32.0"}, False),
+        ({"run": "r9", "engine_version": "0.30.0"}, False),
+    ],
+)
+def test_a_host_that_the_deploy_did_not_come_to_serves_what_the_others_go_back_to(
+    now: dict[str, Any], stays: bool
+) -> None:
+    left, to = (
+        Shelved.model_validate(shelved(laid, run=run, engine_version=version))
+        for laid, run, version in ((NEW, "r2", "0.32.0"), (OLD, "r1", "0.31.0"))
+    )
+    assert rollback.stays(Shelved.model_validate(shelved(ODD, **now)), [(left, to)], []) is stays
+    assert not rollback.stays(Shelved.model_validate(shelved(ODD, **now)), [], [])
+
+
+def test_of_two_settings_of_one_engine_only_the_run_tells_them_apart() -> None:
+    left, to = (Shelved.model_validate(shelved(OLD, run=run)) for run in ("r2", "r1"))
+    assert rollback.stays(to, [(left, to)], [])
+    assert not rollback.stays(left, [(left, to)], [])
+
+
 def test_a_release_without_a_verdict_is_no_reason_against_it() -> None:
     assert chosen(host(shelved(OLD, verdict=""), shelved(NEW))).id == OLD.id
 

@@ -73,8 +73,13 @@ def proven(base: Path, release: str) -> bool:
     return any(unit["active"] == "active" and unit["running_config"] == configs.get(unit["name"]) for unit in units)
 
 
+def went_back(base: Path, release: str) -> bool:
+    """Tell whether the host went back to a release: whoever leaves it then goes forward."""
+    return bool(release) and bool(state.read_json(base / "releases" / release / state.VERDICT).get("back"))
+
+
 def judge(base: Path, release: str, verdict: dict[str, Any]) -> None:
-    """Write a release's verdict beside it: {verdict, run, at, instances: {name: {start_s}}}.
+    """Write a release's verdict beside it: {verdict, run, at, back, instances: {name: {start_s}}}.
 
     Of instances that were not started this time, the start of before is kept.
     """

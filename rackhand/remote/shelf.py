@@ -63,6 +63,8 @@ def record(release: Path) -> dict[str, Any]:
         "instances": [_instance(item) for item in manifest["instances"]],
         "settings": manifest.get("settings") or {},
         "verdict": str(verdict.get("verdict") or ""),
+        "run": str(verdict.get("run") or ""),
+        "back": str(verdict.get("back") or ""),
         "when": verdict.get("at") or passed or made,
         "start_s": {name: item.get("start_s") for name, item in (verdict.get("instances") or {}).items()},
         "missing": _missing(release),

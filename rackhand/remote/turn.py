@@ -87,7 +87,8 @@ class Turn:
         to, back = self.order["to"], self.order["back"]
         bringing = Bringing(self.base, self.order, self.log, to)
         bringing.go()
-        turn_result.judge(self.base, self.log, to, "passed", bringing.results)
+        undoes = self.order["purpose"] == "rollback" and not manifest.went_back(self.base, back)
+        turn_result.judge(self.base, self.log, to, "passed", bringing.results, back="rollback" if undoes else "")
         self.log.remember(accepted=True)
         self.log.tell("accepted")
         if back not in ("", to):

@@ -125,7 +125,8 @@ class Back:
             turn_result.close(self.base, self.log, "lost", both, bringing.results)
             return
         with contextlib.suppress(OSError):
-            turn_result.judge(self.base, self.log, self.back, "passed", bringing.results)
+            how = "" if self.log.order["purpose"] == "rollback" else "turn"
+            turn_result.judge(self.base, self.log, self.back, "passed", bringing.results, back=how)
         turn_result.close(self.base, self.log, "restored", failed, bringing.results)
 
     def _patiently(self) -> tuple[Bringing, Failed | None]:

@@ -55,12 +55,11 @@ def _noted(base: Path, run: str, verdict: str) -> bool:
     return False
 
 
-def judge(base: Path, log: Log, release: str, verdict: str, results: Results) -> None:
-    """Write a release's verdict beside it."""
+def judge(base: Path, log: Log, release: str, verdict: str, results: Results, back: str = "") -> None:
+    """Write a release's verdict beside it; `back` is how the host came back to it, "rollback" or "turn"."""
     instances = {each["name"]: {"start_s": each["start_s"]} for each in results}
-    manifest.judge(
-        base, release, {"verdict": verdict, "run": log.order["run"], "at": time.time(), "instances": instances}
-    )
+    told = {"verdict": verdict, "run": log.order["run"], "at": time.time(), "back": back}
+    manifest.judge(base, release, {**told, "instances": instances})
 
 
 def _outcome(base: Path, log: Log, verdict: str, failed: Failed | None, results: Results) -> dict[str, Any]:

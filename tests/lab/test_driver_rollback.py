@@ -156,8 +156,9 @@ def test_rollback_takes_the_driver_along_both_ways_from_what_is_stored(world: Wo
     assert result.status == 0, result.printed
     stands(canary, NEWEST)
     canary.run(["chmod", "-x", "/usr/lib/apt/methods/http"])
-    for version in (NEW, NEWEST):
-        back = world.roll_back(ONE)
+    left = canary.run(["readlink", "/opt/rackhand/current"]).stdout.strip().rpartition("/")[2]
+    for version, named in ((NEW, ()), (NEWEST, ("-y", "--data", f"release={left}"))):
+        back = world.roll_back(ONE, *named)
         assert back.status == 0, back.printed
         stands(canary, version)
         assert serving(canary)

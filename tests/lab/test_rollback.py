@@ -88,10 +88,20 @@ def test_every_host_goes_back_without_anything_from_outside(world: World) -> Non
     assert {each["told"] for each in found.host("back2")["instances"]} == {"ready"}
 
 
-def test_a_second_rollback_goes_forward_again(world: World) -> None:
-    before = {name: links(world, name) for name in HOSTS}
+def test_a_second_rollback_leaves_those_that_went_back(world: World) -> None:
+    before = {name: (links(world, name), rack(world, name).pid("tiny-0")) for name in HOSTS}
     result = back(world)
     assert result.status == 0, result.printed
+    assert [result.host(name)["status"] for name in HOSTS] == ["unchanged", "unchanged"]
+    assert "[back-already]" in result.printed
+    assert {name: (links(world, name), rack(world, name).pid("tiny-0")) for name in HOSTS} == before
+
+
+def test_the_release_that_was_left_comes_back_by_its_name(world: World) -> None:
+    before = {name: links(world, name) for name in HOSTS}
+    for name in HOSTS:
+        result = back(world, "-y", "--limit", f"@lab/{name}", "--data", f"release={before[name][1]}")
+        assert result.status == 0, result.printed
     assert {name: links(world, name)[::-1] for name in HOSTS} == before
     assert all(NEW in version(world, name) for name in HOSTS)
 
