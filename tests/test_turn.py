@@ -72,6 +72,30 @@ def test_no_engine_is_stopped_before_its_last_request_has_ended(host: TurnHost) 
     assert at(host, "stop") - at(host, "drain") > 7
 
 
+@pytest.mark.parametrize(("asks", "waits_s"), [(True, 4), (False, 0)])
+def test_every_router_that_asks_has_heard_of_the_drain_before_an_engine_is_stopped(
+    host: TurnHost, asks: bool, waits_s: float
+) -> None:
+    note = host.run / "told" / "tiny-0" / "lb-1"
+    note.parent.mkdir(parents=True)
+    begun = host.now
+
+    def tick(host: TurnHost) -> None:
+        note.write_text(drain.READY if host.now < begun + 4 else drain.DRAIN)
+        moment = host.now if asks else begun - 60
+        os.utime(note, (moment, moment))
+
+    host.on_tick = tick
+    tick(host)
+    host.has("old", A)
+    host.serves("old")
+    host.has("new", A)
+    host.begins("new")
+    assert host.works() is None
+    assert host.result()["verdict"] == "accepted"
+    assert waits_s <= at(host, "stop") - begun < waits_s + 2
+
+
 def test_what_somebody_had_drained_by_hand_is_waited_for_as_well(host: TurnHost) -> None:
     host.on_tick = ends_at(7)
     drain.say("tiny-0", drain.DRAIN)

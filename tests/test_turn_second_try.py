@@ -78,6 +78,25 @@ def test_an_order_past_its_deadline_gets_the_time_to_go_back_before_its_program_
     assert not any(each.startswith(f"kill SIGKILL {state.PROGRAM}") for each in host.asked)
 
 
+def test_an_order_whose_program_was_stopped_is_taken_up_when_its_end_is_asked_for(host: TurnHost) -> None:
+    falls_silent(host)
+    assert not host.started
+    assert order.abort(str(host.root), "r1", "interrupted", "its run is gone")
+    assert host.started
+    host.on_tick = lambda _: None
+    assert host.works() is None
+    assert (host.result()["verdict"], host.in_service()) == ("restored", {"tiny-0"})
+    assert order.abort(str(host.root), "r1", "interrupted", "there is nothing to do any more")
+
+
+def test_a_program_that_does_not_start_is_not_said_to_end_its_order(
+    host: TurnHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    falls_silent(host)
+    monkeypatch.setattr(host, "_start", lambda *_: None)
+    assert not order.abort(str(host.root), "r1", "interrupted", "its run is gone")
+
+
 def falls_silent(host: TurnHost) -> None:
     """Kill the program of an upgrade after it has stopped the engine, and leave it at that."""
     for name in ("old", "new"):
