@@ -12,7 +12,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host, ctx_state
 
-from rackhand import checkup, lease, planner, preflight, wishes
+from rackhand import at_work, checkup, planner, preflight, wishes
 from rackhand.driver import handover
 from rackhand.errors import RackhandError
 from rackhand.fleet_run import Run
@@ -31,7 +31,6 @@ from rackhand.run import EVERY, GPU, ROUTER, HostRun
 from rackhand.session import Session
 from rackhand.ssh import tune
 from rackhand.steps import Change, Step, blame, carry_out, decide, done, explain, line
-from rackhand.whereabouts import ended
 
 __all__ = ["EVERY", "GPU", "ROUTER", "Change", "Step", "current_run", "make_true", "prepare", "survey_and_plan"]
 
@@ -91,7 +90,7 @@ def prepare(look: Look, purpose: str, compare: Callable[[Mapping[str, HostRun]],
         if ROUTERS in this.groups:
             _meet(current, data)
         look(current, data)
-        _refuse_leased(run, current)
+        at_work.refuse(current, looks=run.looks)
     except Exception as error:
         current.problems.append(explain(current, error))
     if run.complete:
@@ -139,20 +138,6 @@ def _plan(current: HostRun, data: Mapping[str, Any]) -> None:
         current.plan = verdict
     current.warnings += handover.warnings(current.name, current.survey(), current.intent.settings)
     current.remember()
-
-
-def _refuse_leased(run: Run, current: HostRun) -> None:
-    """Refuse a host on which another run works; who only looks is told."""
-    if current.plan is None:
-        return
-    state_now, held = current.survey().state, current.survey().state.lease
-    breaks = current.intent.settings.lease_break or bool(held and ended(held.place, held.pid))
-    found = lease.refusal(current.name, state_now.lease, state_now.order, state_now.now, breaks)
-    if run.looks:
-        told = (found, lease.stuck(current.name, state_now.order))
-        current.warnings += [each for each in told if each]
-    elif found:
-        current.refusal, current.plan = Refusal(host=current.name, cards=current.plan.cards, reasons=(found,)), None
 
 
 def _agree(run: Run, last: HostRun) -> None:
