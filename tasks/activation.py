@@ -135,6 +135,9 @@ def _lacking(host: HostRun) -> Problem | None:
     if found["module"] == version:
         return None
     has = f"{found['module']} instead of {version}" if found["module"] else f"no module of {version}"
-    step = f"install the headers of {found['release']} and see 'dkms status' on the host, then run again"
+    packages = host.planned.driver.packages
+    built = packages.ready_built(found["release"]) if packages else ()
+    dkms = f"install the headers of {found['release']} and see 'dkms status' on the host, then run again"
+    step = f"install {', '.join(built)} on the host, then run again" if built else dkms
     what = f"the kernel {found['release']} boots next and has {has}"
     return Problem(code="module-missing", what=what, where=host.name, next_step=step)
