@@ -134,7 +134,8 @@ def _presence(host: str, survey: Survey, found: tuple[PlannedGpu, ...], settings
 
 def _nvml(host: str, survey: Survey, found: tuple[PlannedGpu, ...]) -> Iterator[Problem]:
     if survey.nvml.state == "lost":
-        lost = ", ".join(str(gpu.index) for gpu in survey.nvml.gpus if gpu.lost)
+        gone = [gpu for gpu in survey.nvml.gpus if gpu.lost]
+        lost = ", ".join(f"{gpu.index} ({gpu.detail})" if gpu.detail else str(gpu.index) for gpu in gone)
         yield _problem(
             host,
             "gpu-lost",

@@ -34,7 +34,8 @@ class MigProfile(Frozen):
 
 
 class NvmlGpu(Frozen):
-    """One GPU as NVML sees it; memory in MiB, power in W. A lost GPU has nothing but its index.
+    """One GPU as NVML sees it; memory in MiB, power in W. A lost GPU, also one that works no more before a
+    reset, has nothing but its index and in `detail` what NVML said.
 
     `peers` are the PCI addresses at the other ends of its active NVLinks, None where the driver does not tell;
     `switched` says that NVSwitches are among them, which may have no address.
@@ -42,6 +43,7 @@ class NvmlGpu(Frozen):
 
     index: int
     lost: bool = False
+    detail: str = ""
     uuid: str = ""
     name: str = ""
     address: str = ""

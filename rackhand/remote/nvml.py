@@ -72,7 +72,7 @@ def _gpu(index: int) -> dict[str, Any]:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         uuid = pynvml.nvmlDeviceGetUUID(handle)
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
-    except pynvml.NVMLError_GpuIsLost as error:
+    except (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_ResetRequired) as error:
         return {"index": index, "lost": True, "detail": str(error)}
     return {
         "index": index,

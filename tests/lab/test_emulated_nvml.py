@@ -13,7 +13,7 @@ import pytest
 from rackhand import payload
 from rackhand.lab import nvml, personality
 from rackhand.lab.nvml import conf
-from rackhand.lab.personality import Personality, Process
+from rackhand.lab.personality import Ailments, Personality, Process
 
 VERSION = "580.126.20"
 PREAMBLE = """
@@ -301,6 +301,15 @@ def test_error_12_when_the_library_is_not_installed(tmp_path: Path) -> None:
     machine = host(tmp_path, "1xH100")
     machine.libraries = replace(machine.libraries, nvml=tmp_path / "nowhere" / "libnvidia-ml.so.1")
     assert machine.init() == "NVMLError_LibraryNotFound"
+
+
+@pytest.mark.parametrize("changes", [{"lost": True}, {"ails": Ailments(reset_required=True)}])
+def test_the_probe_names_the_card_that_does_not_work_and_reads_the_others(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    cards = Host(tmp_path, personality.load("8xH100-nvswitch").with_gpu(3, **changes)).probe()
+    assert [card["lost"] for card in cards] == [index == 3 for index in range(8)]
+    assert cards[3]["detail"]
 
 
 def test_error_15_for_the_lost_gpu_alone(tmp_path: Path) -> None:
