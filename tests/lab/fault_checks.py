@@ -91,7 +91,20 @@ def lies(stage: Stage, result: Result, seen: Standing, old: str) -> Iterator[str
     good = all(status in GOOD for status in statuses.values())
     if good != (result.status == 0):
         yield f"exit status {result.status} with {statuses}"
-    yield from _rack(result.host(f"{stage.name}-rack"), release(seen), old)
+    host = result.host(f"{stage.name}-rack")
+    yield from _rack(host, release(seen), old)
+    if _in_sight(host):
+        yield from locked(seen)
+
+
+def locked(seen: Standing) -> Iterator[str]:
+    """Name the run whose lease is left behind, though it saw its host to the end."""
+    if lease := seen.get("lease"):
+        yield f"the host is left locked by run {lease['run']}"
+
+
+def _in_sight(host: Mapping[str, Any]) -> bool:
+    return not {problem["code"] for problem in host["problems"]} & {*OUT_OF_SIGHT}
 
 
 def _rack(host: Mapping[str, Any], current: str, old: str) -> Iterator[str]:
@@ -102,6 +115,6 @@ def _rack(host: Mapping[str, Any], current: str, old: str) -> Iterator[str]:
         yield "rolled back is what the report says of a host that serves the new release"
     if at_a_loss := set(codes) & set(AT_A_LOSS):
         yield f"the report is at a loss: {sorted(at_a_loss)}"
-    known = status in GOOD or not set(codes) & set(OUT_OF_SIGHT)
+    known = status in GOOD or _in_sight(host)
     if known and status != "interrupted" and host["release"] != current:
         yield f"the report says {status} with {host['release'] or 'nothing'}, the host serves {current}"

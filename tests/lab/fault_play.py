@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rackhand.lab.host import LabHost
 from tests.lab.deploying import Result
-from tests.lab.fault_checks import GOOD, Standing, lies, release, standing, unwell
+from tests.lab.fault_checks import GOOD, Standing, lies, locked, release, standing, unwell
 from tests.lab.fault_kinds import STANDIN_FAULTS, inside
 from tests.lab.fault_matrix import Pair
 from tests.lab.fault_stage import Running, Stage
@@ -135,5 +135,5 @@ def _again(stage: Stage, result: Result) -> tuple[str, ...]:
         return (f"run again, it ends with {again.status}: {last or again.printed[-800:]}",)
     good = [host["status"] for host in again.report["hosts"]]
     seen = standing(stage.rack)
-    found = tuple(unwell(stage, seen, frozenset({release(seen)})))
+    found = (*unwell(stage, seen, frozenset({release(seen)})), *locked(seen))
     return tuple(f"run again: {each}" for each in (*found, *(each for each in good if each not in GOOD)))
