@@ -17,6 +17,8 @@ from rackhand.survey import parse
 from rackhand.wishes import Wishes
 from tasks import account, activation, driver, engine, gate, gpus, preflight, record, release, switch
 from tasks import weights as present
+from tests.driver_hosts import decided
+from tests.driver_hosts import host as ubuntu
 from tests.paper import PaperHost
 from tests.surveys import DRIVER, wishes
 
@@ -147,6 +149,18 @@ def test_a_next_kernel_without_the_driver_is_told_where_no_reboot_was_needed() -
     change(activation.activate(host)).apply()
     assert paper.facts["driver"]["loaded"] == DRIVER
     assert [each.code for each in host.warnings] == ["module-missing"]
+
+
+def test_a_next_kernel_that_takes_ready_built_modules_is_told_its_package() -> None:
+    paper = PaperHost(bootable=False)
+    paper.facts["driver"].update(loaded=None, nouveau=True)
+    host, ready = host_run(paper), decided(ubuntu("ubuntu-24.04"), driver_source="distribution").plan
+    assert host.plan
+    assert ready
+    host.plan = replace(host.plan, driver=replace(host.plan.driver, packages=ready.packages))
+    with pytest.raises(RackhandError) as caught:
+        change(activation.activate(host)).apply()
+    assert caught.value.next_step == "install linux-modules-nvidia-580-server-open-6.1.0 on the host, then run again"
 
 
 def test_whoever_else_holds_a_gpu_is_found_before_anything_is_stopped() -> None:
