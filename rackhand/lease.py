@@ -4,6 +4,8 @@ from rackhand.frozen import Frozen
 from rackhand.outcome import Problem
 from rackhand.shelf import utc
 
+# The codes of refusal.
+REFUSALS = ("turn-open", "leased")
 WAIT = "wait for that run to end (rackhand status)"
 BREAK = f"{WAIT}; only if it is surely dead, take its place with --data lease_break=true"
 

@@ -96,8 +96,8 @@ def prepare(look: Look, purpose: str, compare: Callable[[Mapping[str, HostRun]],
     if run.complete:
         compare(run.hosts)
         _agree(run, current)
-    _announce(current)
-    if run.complete:
+        for each in run.hosts.values():
+            _announce(each)
         _stop_when_refused(run)
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from rackhand import rollback
+from rackhand import lease, rollback
 from rackhand.errors import RackhandError
 from rackhand.operations import GPU, Change
 from rackhand.outcome import Problem
@@ -33,14 +33,22 @@ def spare(hosts: Mapping[str, HostRun]) -> None:
     for name, host in hosts.items():
         others = [move for other, move in moves.items() if other != name]
         served = [each.before for other, each in hosts.items() if each.before and other != name]
-        if host.before and (name in moves or _lacks_previous(host)) and rollback.stays(host.before, others, served):
-            host.refusal, host.wants_turn = None, False
+        if host.before and (name in moves or _unfit(host)) and rollback.stays(host.before, others, served):
+            _forget(host)
             _choose(host, host.before.id)
             host.warnings.append(_spared(host.name, host.before.id))
 
 
-def _lacks_previous(host: HostRun) -> bool:
-    return host.refusal is not None and [each.code for each in host.refusal.reasons] == ["no-previous"]
+def _forget(host: HostRun) -> None:
+    """Take back what was said of a release to which the host does not go."""
+    told = rollback.warnings(host.name, host.survey(), host.target, host.intent.settings) if host.target else ()
+    host.warnings = [each for each in host.warnings if each not in told]
+    host.refusal, host.wants_turn = None, False
+
+
+def _unfit(host: HostRun) -> bool:
+    """Tell whether all that is against a host is what it would go back to; nobody is taken out of another's hands."""
+    return host.refusal is not None and not any(each.code in lease.REFUSALS for each in host.refusal.reasons)
 
 
 def _spared(name: str, release: str) -> Problem:

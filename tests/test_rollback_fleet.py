@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from rackhand.outcome import Problem
+from rackhand.plan import Refusal
 from rackhand.progress import Progress
 from rackhand.run import HostRun
 from tasks import rollback
 from tests.shelves import Laid
-from tests.surveys import uuid
+from tests.surveys import DRIVER, uuid
 from tests.test_rollback import host, shelved
 
 R0, R1, R2 = (Laid(number=number, venv=number, gpus=(uuid(0),)) for number in (1, 2, 3))
@@ -24,7 +26,15 @@ def _typed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def looked_at(
-    name: str, current: Laid, previous: Laid | None, *there: Laid, back: str = "", vllm: str = "", **runs: str
+    name: str,
+    current: Laid,
+    previous: Laid | None,
+    *there: Laid,
+    back: str = "",
+    vllm: str = "",
+    driver: str = DRIVER,
+    older: str = "passed",
+    **runs: str,
 ) -> HostRun:
     laid = there or (R0, R1, R2)
     shelf = [
@@ -33,12 +43,13 @@ def looked_at(
             engine_version=vllm or VLLM[each.id],
             run={**RUNS, **runs}[each.id],
             back=back if each == current else "",
+            verdict=older if each == previous else "passed",
         )
         for each in laid
     ]
     session: Any = None
     found = HostRun(name=name, run="run-3", session=session, progress=Progress(lambda _: None))
-    found.seen = host(*shelf, current=current, previous=previous)
+    found.seen = host(*shelf, current=current, previous=previous, driver__loaded=driver, driver__library=driver)
     rollback.choose(found, {})
     return found
 
@@ -59,6 +70,26 @@ def test_who_was_upgraded_goes_back_and_who_was_not_stays() -> None:
 def test_a_host_without_a_previous_release_that_was_not_upgraded_is_no_reason_to_refuse() -> None:
     assert ends(looked_at("a", R2, R1), looked_at("b", R1, None, R1)) == {"a": R1.id, "b": R1.id}
     assert ends(looked_at("a", R2, None, R2)) == {"a": "refused"}
+
+
+def test_nothing_is_told_of_a_release_to_which_a_host_does_not_go() -> None:
+    waits = looked_at("b", R1, R0, driver="590.44.01")
+    assert any(R0.id in each.what for each in waits.warnings)
+    ends(looked_at("a", R2, R1), waits)
+    assert not any(R0.id in each.what for each in waits.warnings)
+
+
+def test_a_host_that_could_not_go_back_further_is_no_reason_to_refuse_where_it_stays() -> None:
+    waits = looked_at("b", R1, R0, older="failed")
+    assert waits.refusal
+    assert ends(looked_at("a", R2, R1), waits) == {"a": R1.id, "b": R1.id}
+
+
+def test_a_host_on_which_another_run_works_stays_refused() -> None:
+    waits = looked_at("b", R1, R0)
+    other = Problem(code="leased", what="bob is at work", where="b", next_step="wait")
+    waits.refusal, waits.plan = Refusal(host="b", cards="", reasons=(other,)), None
+    assert ends(looked_at("a", R2, R1), waits) == {"a": R1.id, "b": "refused"}
 
 
 def test_after_a_deploy_that_stopped_at_its_canary_everybody_stays() -> None:
