@@ -1,5 +1,6 @@
 """The parts of the practice fleet that need neither root nor a network."""
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -215,7 +216,10 @@ def test_the_server_serves_outlives_its_starter_and_starts_once(served: Places) 
 
 
 def _port_of(pid: int) -> int:
-    sockets = {path.readlink().name for path in Path(f"/proc/{pid}/fd").iterdir()}
+    sockets = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a server that only just began still closes files
+            sockets.add(path.readlink().name)
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return next(int(line[1].split(":")[1], 16) for line in lines if f"socket:[{line[9]}]" in sockets)
 
